@@ -1,0 +1,157 @@
+package keys
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+)
+
+// Certificates are dated so that any clock finds them valid, for software that looks; nothing here does.
+var (
+	notBefore = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	notAfter  = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+)
+
+// Ring is the listed keys of a cluster with what is derived from them, newest first. It is safe for concurrent use.
+type Ring struct {
+	sets []derived
+}
+
+// derived is what one key gives.
+type derived struct {
+	id      string
+	nodes   authority
+	gateway authority
+	tokens  []byte
+	gossip  []byte
+}
+
+// authority is a CA whose key and certificate depend on the cluster key alone.
+type authority struct {
+	key  ed25519.PrivateKey
+	cert *x509.Certificate
+}
+
+// NewRing derives from the keys, newest first. Its error wraps ErrKeyFile if there are none, too many, or doubles.
+func NewRing(keys ...Key) (*Ring, error) {
+	if err := checkList(keys); err != nil {
+		return nil, err
+	}
+	r := &Ring{}
+	for _, k := range keys {
+		d, err := derive(k)
+		if err != nil {
+			return nil, fmt.Errorf("derive from %v: %w", k, err)
+		}
+		r.sets = append(r.sets, d)
+	}
+	return r, nil
+}
+
+func derive(k Key) (derived, error) {
+	id := k.id()
+	nodes, err1 := newAuthority(k.derive("saltpeter node ca v1", ed25519.SeedSize), "saltpeter nodes "+id)
+	gateway, err2 := newAuthority(k.derive("saltpeter wrapper ca v1", ed25519.SeedSize), "saltpeter wrappers "+id)
+	return derived{
+		id:      id,
+		nodes:   nodes,
+		gateway: gateway,
+		tokens:  k.derive("saltpeter start token v1", 32),
+		gossip:  k.derive("saltpeter gossip v1", 32),
+	}, errors.Join(err1, err2)
+}
+
+// newAuthority makes the same CA certificate from the same seed every time: fixed serial and dates, and Ed25519
+// signatures have no randomness.
+func newAuthority(seed []byte, name string) (authority, error) {
+	key := ed25519.NewKeyFromSeed(seed)
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: name},
+		NotBefore:             notBefore,
+		NotAfter:              notAfter,
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		MaxPathLenZero:        true,
+		KeyUsage:              x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(nil, template, template, key.Public(), key)
+	if err != nil {
+		return authority{}, fmt.Errorf("sign certificate of %q: %w", name, err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return authority{}, fmt.Errorf("parse certificate of %q: %w", name, err)
+	}
+	return authority{key: key, cert: cert}, nil
+}
+
+// issue signs a leaf certificate over a fresh key.
+func (a authority) issue(template *x509.Certificate) ([][]byte, ed25519.PrivateKey, error) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, nil, fmt.Errorf("generate key: %w", err)
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return nil, nil, fmt.Errorf("draw serial number: %w", err)
+	}
+	template.SerialNumber = serial
+	template.NotBefore, template.NotAfter = notBefore, notAfter
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.BasicConstraintsValid = true
+	leaf, err := x509.CreateCertificate(rand.Reader, template, a.cert, public, a.key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("sign certificate: %w", err)
+	}
+	return [][]byte{leaf, a.cert.Raw}, private, nil
+}
+
+// spki is the SHA-256 of the authority's public key as certificates carry it.
+func (a authority) spki() [sha256.Size]byte {
+	return sha256.Sum256(a.cert.RawSubjectPublicKeyInfo)
+}
+
+// GossipKeys are the keys that encrypt gossip, newest first, of 32 bytes each.
+func (r *Ring) GossipKeys() [][]byte {
+	var keys [][]byte
+	for _, d := range r.sets {
+		keys = append(keys, append([]byte(nil), d.gossip...))
+	}
+	return keys
+}
+
+// Pin is the pin of the newest key's wrapper CA, which launches carry: the SHA-256 of its public key (SPKI).
+func (r *Ring) Pin() Pin { return Pin(r.sets[0].gateway.spki()) }
+
+// Pin is the SHA-256 of the public key (SPKI) of the CA that a gateway's certificate must come from.
+type Pin [sha256.Size]byte
+
+// String is the pin as a launch carries it: 64 hex digits.
+func (p Pin) String() string { return hex.EncodeToString(p[:]) }
+
+// ParsePin reads what String wrote.
+func ParsePin(s string) (Pin, error) {
+	var p Pin
+	if len(s) != hex.EncodedLen(len(p)) {
+		return p, fmt.Errorf("parse pin: %d characters, a pin has %d", len(s), hex.EncodedLen(len(p)))
+	}
+	if _, err := hex.Decode(p[:], []byte(s)); err != nil {
+		return p, fmt.Errorf("parse pin: %w", err)
+	}
+	return p, nil
+}
+
+// ServerName is the name (SNI) by which a client asks a gateway for a certificate of the pinned CA: a label of 40 hex
+// digits, the hash of the pin, under a suffix that no name server knows.
+func (p Pin) ServerName() string {
+	sum := sha256.Sum256(append([]byte("saltpeter sni v1 "), p[:]...))
+	return hex.EncodeToString(sum[:20]) + wrapperSuffix
+}
