@@ -56,17 +56,18 @@ func (c *clockWatch) look() reading {
 	}
 }
 
-// read gives the wall clock's time once it can be believed. It ends with ErrClockApart if that doesn't come to be.
-func (c *clockWatch) read(ctx context.Context) (time.Time, error) {
+// read gives the wall clock's time once it can be believed, and whether it has jumped. It ends with ErrClockApart if that
+// doesn't come to be.
+func (c *clockWatch) read(ctx context.Context) (now time.Time, jumped bool, err error) {
 	r := c.look()
 	if r.parted(c.seen).Abs() > parting {
 		if err := c.settle(ctx, r); err != nil {
-			return time.Time{}, err
+			return time.Time{}, true, err
 		}
-		return c.seen.wall, nil
+		return c.seen.wall, true, nil
 	}
 	c.seen = r
-	return r.wall, nil
+	return r.wall, false, nil
 }
 
 // doubt is the course of one doubt about the clock.

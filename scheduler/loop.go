@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"time"
-
-	"github.com/syscollective/saltpeter"
 )
 
 const (
@@ -33,7 +31,7 @@ type loop struct {
 	queue   []waiting
 
 	latest int64     // the latest mark of any job, when jobs were looked at last
-	pulled time.Time // when pulling back marks was tried last
+	asked  time.Time // when it was asked last whether marks are in the future; zero = they are not
 
 	mu    sync.Mutex // guards known
 	known Status     // as of the last turn
@@ -106,12 +104,15 @@ func (o *loop) close() {
 
 // turn does what is due at this instant, and says when to come again.
 func (o *loop) turn(ctx context.Context) (time.Duration, error) {
-	now, err := o.clock.read(ctx)
+	now, jumped, err := o.clock.read(ctx)
 	if ctx.Err() != nil {
 		return 0, nil
 	}
 	if err != nil {
 		return 0, err
+	}
+	if jumped {
+		o.sync()
 	}
 	if err := o.pullMarks(ctx, now); err != nil {
 		return 0, err
@@ -208,11 +209,15 @@ func (o *loop) badSchedule(job string, err error) { o.l.log.Error("compile sched
 // pullMarks pulls back marks that a wrong clock has left in the future: until then their jobs would not run at all. The
 // present clock must be agreed upon.
 func (o *loop) pullMarks(ctx context.Context, now time.Time) error {
-	if !time.Unix(o.latest, 0).After(now.Add(ahead)) || time.Since(o.pulled) < settleTime && !o.pulled.IsZero() {
+	first := o.asked.IsZero()
+	switch {
+	case !time.Unix(o.latest, 0).After(now.Add(ahead)):
+		o.asked = time.Time{}
+		return nil
+	case !first && time.Since(o.asked) < settleTime:
 		return nil
 	}
-	first := o.pulled.IsZero()
-	o.pulled = time.Now()
+	o.asked = time.Now()
 	offset, alone, err := o.clock.agreed(ctx)
 	switch {
 	case err != nil:
@@ -227,7 +232,6 @@ func (o *loop) pullMarks(ctx context.Context, now time.Time) error {
 	if err := o.l.record.PullMarks(ctx, now.Unix()); err != nil {
 		return fmt.Errorf("pull back marks: %w", err)
 	}
-	o.pulled = time.Time{}
 	o.sync()
 	return nil
 }
