@@ -1,0 +1,161 @@
+package outlog
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Manifest names what the store holds now. It does no I/O and costs one small copy per segment.
+func (s *Store) Manifest() Manifest {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	m := Manifest{Version: manifestVersion, Origin: s.opts.Origin, Dropped: s.dropped}
+	m.Segments = make([]SegmentInfo, len(s.segs))
+	for i, g := range s.segs {
+		m.Segments[i] = g.SegmentInfo
+	}
+	return m
+}
+
+// Sync makes durable all that the manifest, one of this store's own, names. A snapshot with the manifest may be
+// written only after that. It runs beside the writer. A sealed segment is read once here, checked and given its index
+// file, so that a snapshot never covers what can't be read back (the error is then ErrCorrupt or ErrMismatch; the log
+// still has the data). ErrStale means that a Restore came between.
+func (s *Store) Sync(m Manifest) error {
+	if err := s.Failed(); err != nil {
+		return err
+	}
+	s.syncMu.Lock()
+	defer s.syncMu.Unlock()
+	for n, info := range m.Segments {
+		if err := s.syncSegment(info, n < len(m.Segments)-1); err != nil {
+			return err
+		}
+	}
+	return s.syncDir()
+}
+
+func (s *Store) syncDir() error {
+	s.mu.Lock()
+	fresh := s.newFiles
+	s.newFiles = false
+	s.mu.Unlock()
+	if !fresh {
+		return nil
+	}
+	if err := s.fs.SyncDir(s.dir); err != nil {
+		return s.fail(fmt.Errorf("sync output directory: %w", err))
+	}
+	return nil
+}
+
+func (s *Store) syncSegment(info SegmentInfo, sealed bool) error {
+	s.mu.RLock()
+	g := s.lookup(info)
+	var v *view
+	if g != nil {
+		v = s.viewOf(g)
+	}
+	done := g != nil && (g.synced || info.Unknown || (sealed && info.Hole == info.Bytes))
+	s.mu.RUnlock()
+	if g == nil || v.info.Bytes < info.Bytes {
+		return fmt.Errorf("sync segment %d: %w", info.No, ErrStale)
+	}
+	if done {
+		return nil
+	}
+	if err := s.syncFile(v, info); err != nil {
+		return err
+	}
+	if !sealed || info.missing() {
+		return nil
+	}
+	if err := s.makeIndex(info); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g.synced = true
+	s.newFiles = true // the index file is one
+	return nil
+}
+
+// lookup finds the segment of a manifest's entry among the present and the retired ones.
+func (s *Store) lookup(info SegmentInfo) *segment {
+	if g := s.segs.same(info); g != nil {
+		return g
+	}
+	if i := slices.IndexFunc(s.retired, func(g *segment) bool { return g.is(info) }); i >= 0 {
+		return s.retired[i]
+	}
+	return nil
+}
+
+// viewOf gives a view of g without its file.
+func (s *Store) viewOf(g *segment) *view {
+	v := &view{info: g.SegmentInfo, flushed: g.flushed}
+	if g == s.segs.head() {
+		v.tail = s.tail
+	}
+	return v
+}
+
+// syncFile brings the first info.Bytes bytes to the disk. Those of the tail are written here, and once more by the
+// writer, with the same content.
+func (s *Store) syncFile(v *view, info SegmentInfo) error {
+	h, err := s.files.get(info.name(), false)
+	if err != nil {
+		return s.fail(fmt.Errorf("open segment %d: %w", info.No, err))
+	}
+	defer s.files.put(h)
+	if rest := info.Bytes - v.flushed; rest > 0 {
+		if _, err := h.WriteAt(v.tail[:rest], v.flushed); err != nil {
+			return s.fail(fmt.Errorf("write segment %d: %w", info.No, err))
+		}
+	}
+	if err := h.Sync(); err != nil {
+		return s.fail(fmt.Errorf("sync segment %d: %w", info.No, err))
+	}
+	return nil
+}
+
+// makeIndex reads a sealed segment back and writes its index file.
+func (s *Store) makeIndex(info SegmentInfo) error {
+	if _, ok := s.readIndex(info); ok {
+		return nil // kept from before a restart or Restore: checked then
+	}
+	h, err := s.files.get(info.name(), false)
+	if err != nil {
+		return fmt.Errorf("open segment %d: %w", info.No, err)
+	}
+	defer s.files.put(h)
+	sum, err := summarize(&view{info: info, flushed: info.Bytes, f: h})
+	if err != nil {
+		return fmt.Errorf("check segment %d: %w", info.No, err)
+	}
+	return s.writeIndex(info, sum, true)
+}
+
+// Release says that the newest durable snapshot holds this manifest: files that were retired and that it does not
+// name are deleted. An error leaves files behind, which Open removes.
+func (s *Store) Release(m Manifest) error {
+	s.mu.Lock()
+	var free []*segment
+	s.retired = slices.DeleteFunc(s.retired, func(g *segment) bool {
+		named := slices.ContainsFunc(m.Segments, g.is)
+		if !named {
+			free = append(free, g)
+		}
+		return !named
+	})
+	s.mu.Unlock()
+	var errs []error
+	for _, g := range free {
+		errs = append(errs, s.files.remove(g.name()), s.files.remove(g.index()))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("delete segments: %w", err)
+	}
+	return nil
+}
