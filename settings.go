@@ -74,6 +74,7 @@ type Revision struct {
 	Number      uint64
 	Millis      int64
 	Actor       string // the node whose files these are, or a person
+	Proposal    string // id of the proposal that brought it
 	FilesDigest string // hexadecimal SHA-256 of that node's files
 	Settings    Settings
 	Maintenance FileMaintenance

@@ -31,8 +31,8 @@ var targetStates = [...]struct {
 	next  []TargetState
 }{
 	Waiting:       {"waiting", false, 0, []TargetState{Launched, Killed, NotStarted, Unreachable, Lost, InMaintenance}},
-	Launched:      {"launched", false, 0, []TargetState{Granted, Killed, NotStarted, Unreachable, Lost, InMaintenance, Started}},
-	Granted:       {"granted", false, 0, []TargetState{Started, Killed, NotStarted, Lost, OK, Failed, TimedOut}},
+	Launched:      {"launched", false, 0, []TargetState{Granted, Killed, NotStarted, Unreachable, Lost, InMaintenance}},
+	Granted:       {"granted", false, 0, []TargetState{Started, Killed, NotStarted, Lost}},
 	Started:       {"started", false, 0, []TargetState{OK, Failed, TimedOut, Killed, Lost}},
 	OK:            {"ok", true, 0, nil},
 	Failed:        {"failed", true, 1, nil},
@@ -131,7 +131,11 @@ type Target struct {
 	Back bool
 	// TwoHosts says that wrappers with two boot ids asked under this machine's id.
 	TwoHosts bool
-	Killing  bool // a kill is committed and not answered yet
+	// Done says that the winner's final word is in the record.
+	Done bool
+	// Won says that Nonce is the winner's, whose final word is still to come.
+	Won     bool
+	Killing bool // a kill is committed and not answered yet
 
 	Launch                                                    LaunchID // 0 while waiting
 	LaunchedMillis, GrantedMillis, StartedMillis, EndedMillis int64

@@ -1,0 +1,164 @@
+package fsm
+
+import (
+	"encoding/json"
+	"slices"
+
+	"github.com/syscollective/saltpeter"
+)
+
+func (c *InitCluster) apply(a *applier) any {
+	switch a.s.clusterID {
+	case "", c.ClusterID:
+		a.s.clusterID = c.ClusterID
+		a.s.epoch = max(a.s.epoch, 1)
+		return Done{}
+	default:
+		return refuse(saltpeter.CodeConflict, "this cluster is %s, not %s", a.s.clusterID, c.ClusterID)
+	}
+}
+
+func (c *SetNode) apply(a *applier) any {
+	if old, ok := a.s.nodes.Get(c.Node.ID); ok && old == c.Node {
+		return Done{}
+	}
+	a.s.nodes.Set(c.Node.ID, c.Node)
+	a.event(saltpeter.Event{Type: saltpeter.EventNodeChanged, Actor: c.Node.Name, Text: c.Node.Version})
+	return Done{}
+}
+
+func (c *PutDefinitions) apply(a *applier) any {
+	for _, enc := range c.Encoded {
+		d := saltpeter.DigestOf(enc)
+		if a.s.definition(d) != nil {
+			continue
+		}
+		j, err := saltpeter.DecodeJob(enc)
+		if err != nil {
+			return refuse(saltpeter.CodeInvalid, "definition %s: %v", d, err)
+		}
+		a.s.defs.Set(string(d[:]), &definition{digest: d, job: j, encoded: enc})
+	}
+	return Done{}
+}
+
+func (c *ApplyConfig) apply(a *applier) any {
+	if r := a.stale(); r != nil {
+		return r
+	}
+	s := a.s
+	if s.revision.Number > 0 && s.revision.Proposal == c.ID {
+		return Done{} // this very revision is in force already
+	}
+	draft := configDraft{id: c.ID}
+	if c.Part > 0 {
+		if s.configDraft == nil || s.configDraft.id != c.ID || s.configDraft.next < c.Part {
+			return refuse(saltpeter.CodeConflict, "part %d of configuration %s without the parts before it", c.Part, c.ID)
+		}
+		draft = *s.configDraft
+	}
+	if draft.next == c.Part { // else it is a repeated part
+		draft.jobs = slices.Concat(draft.jobs, c.Jobs)
+		draft.next++
+	}
+	if !c.Last {
+		s.configDraft = &draft
+		return Done{}
+	}
+	return a.enforce(c, draft.jobs)
+}
+
+// enforce puts a complete revision in force.
+func (a *applier) enforce(c *ApplyConfig, jobs []saltpeter.JobDigest) any {
+	s := a.s
+	settings := saltpeter.DefaultSettings()
+	if err := json.Unmarshal(c.Settings, &settings); err != nil {
+		return refuse(saltpeter.CodeInvalid, "settings: %v", err)
+	}
+	for _, jd := range jobs {
+		if s.definition(jd.Digest) == nil {
+			return refuse(saltpeter.CodeConflict, "the definition of job %q (%s) was not put before its revision", jd.Name, jd.Digest)
+		}
+	}
+	old := s.revision
+	s.configDraft = nil
+	s.revision = &saltpeter.Revision{
+		Number: old.Number + 1, Millis: a.env.Millis, Actor: a.env.Actor, Proposal: c.ID, FilesDigest: c.FilesDigest,
+		Settings: settings, Maintenance: c.Maintenance, Jobs: jobs,
+	}
+	for _, jd := range jobs {
+		s.ref(jd.Digest, +1)
+	}
+	a.replaceJobs(old.Jobs, jobs)
+	for _, jd := range old.Jobs {
+		s.ref(jd.Digest, -1)
+	}
+	s.dropUnneeded()
+	s.noteOverfull()
+	s.setFileMaintenance(c.Maintenance, a.env.Millis, a.env.Actor)
+	a.changed.Plan = true
+	a.event(saltpeter.Event{Type: saltpeter.EventConfigApplied, Actor: a.env.Actor, Text: c.FilesDigest, Counted: len(jobs)})
+	return Done{}
+}
+
+// replaceJobs puts the new list in force. New, re-added and rescheduled jobs start at the time of this commit.
+func (a *applier) replaceJobs(old, jobs []saltpeter.JobDigest) {
+	s, now := a.s, a.env.Tick()
+	inForce := make(map[string]bool, len(jobs))
+	for _, jd := range jobs {
+		inForce[jd.Name] = true
+		def := s.definition(jd.Digest)
+		j := s.mutJob(jd.Name)
+		switch {
+		case j == nil:
+			j = &job{gen: s.gen, name: jd.Name, mark: now}
+			s.jobs.Set(jd.Name, j)
+		case !j.inForce:
+			j.mark = max(j.mark, now)
+		case j.digest == jd.Digest:
+			continue
+		case s.definition(j.digest) == nil || s.definition(j.digest).job.Schedule != def.job.Schedule:
+			j.mark = max(j.mark, now)
+		}
+		j.inForce, j.digest, j.group, j.revision = true, jd.Digest, def.job.Group, s.revision.Number
+	}
+	for _, jd := range old {
+		if inForce[jd.Name] {
+			continue
+		}
+		j := s.mutJob(jd.Name)
+		j.inForce = false
+		a.forgetJob(j)
+	}
+}
+
+// forgetJob drops a job that is not in force and has no runs: only history keeps it.
+func (a *applier) forgetJob(j *job) {
+	if !j.inForce && len(j.runs) == 0 {
+		a.s.jobs.Delete(j.name)
+	}
+}
+
+// dropUnneeded forgets definitions that came for a revision that was never completed.
+func (s *state) dropUnneeded() {
+	var gone []string
+	s.defs.Scan(func(k string, d *definition) bool {
+		if d.refs == 0 {
+			gone = append(gone, k)
+		}
+		return true
+	})
+	for _, k := range gone {
+		s.defs.Delete(k)
+	}
+}
+
+// noteOverfull finds the jobs with more runs than the settings, which may have changed, allow.
+func (s *state) noteOverfull() {
+	s.jobs.Scan(func(name string, j *job) bool {
+		if len(j.runs) > s.revision.Settings.HistoryRuns {
+			s.overfull.Set(name, struct{}{})
+		}
+		return true
+	})
+}

@@ -1,0 +1,149 @@
+package fsm
+
+import (
+	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/internal/outlog"
+)
+
+// Reasons of refusals of reports.
+const (
+	reportUnknown  = "unknown run"
+	reportStranger = "not the winner"
+)
+
+func (c *Report) apply(a *applier) any {
+	out := Reported{Answers: make([]saltpeter.ReportAnswer, len(c.Reports))}
+	for i := range c.Reports {
+		out.Answers[i] = a.report(&c.Reports[i])
+	}
+	return out
+}
+
+func (a *applier) report(rep *saltpeter.Report) saltpeter.ReportAnswer {
+	ans := saltpeter.ReportAnswer{Ref: rep.Ref}
+	r := a.s.mutRun(rep.Ref.Run)
+	if r == nil || rep.Ref.Target >= r.size() {
+		ans.Refused = reportUnknown
+		return ans
+	}
+	i := rep.Ref.Target
+	t := r.at(i)
+	if !t.has(flagDone) && (t.nonce == nil || *t.nonce != rep.Nonce) {
+		ans.Refused = reportStranger
+		return ans
+	}
+	for k := range rep.Words {
+		if r.at(i).has(flagDone) {
+			break
+		}
+		a.word(r, i, &rep.Words[k])
+	}
+	a.finishIfDone(r)
+	t = r.at(i)
+	ans.Next = t.nextSeq
+	ans.Done = t.has(flagDone)
+	ans.Started = t.started != 0
+	ans.Kill = t.has(flagKilling)
+	return ans
+}
+
+// word takes one word of the winner. What comes out of order is passed over: the answer names the number expected.
+func (a *applier) word(r *run, i uint32, w *saltpeter.Word) {
+	switch w.Kind {
+	case saltpeter.WordStarted:
+		a.started(r, i)
+	case saltpeter.WordOutput, saltpeter.WordSkip:
+		if w.Seq == r.at(i).nextSeq {
+			a.started(r, i)
+			a.output(r, i, w)
+		}
+	case saltpeter.WordResult:
+		if w.Seq == r.at(i).nextSeq {
+			a.started(r, i)
+			r.mutAt(i).nextSeq++
+			a.witnessed(r, i, resultEnding(w))
+		}
+	case saltpeter.WordDeclined:
+		a.declined(r, i, w)
+	case saltpeter.WordRemark:
+		r.mutAt(i).text = w.Text
+		a.touch(r.Num)
+	case saltpeter.WordSoftTimeout:
+		a.targetEvent(r, i, saltpeter.Event{Type: saltpeter.EventSoftTimeout, Text: w.Text})
+	}
+}
+
+// started takes the word that the command runs. After a presumed outcome it means that the winner is back.
+func (a *applier) started(r *run, i uint32) {
+	t := r.at(i)
+	switch {
+	case t.state == saltpeter.Granted:
+		t = a.move(r, i, saltpeter.Started)
+		t.started = a.env.Millis
+	case t.state.Final() && t.has(flagPresumed) && !t.has(flagBack):
+		t = r.mutAt(i)
+		if t.started == 0 {
+			t.started = a.env.Millis
+		}
+		a.setBack(r, t, true)
+	}
+}
+
+// output stores a numbered piece of output. Beyond three times the job's limit, which an honest wrapper never reaches,
+// bytes are only counted.
+func (a *applier) output(r *run, i uint32, w *saltpeter.Word) {
+	t := r.mutAt(i)
+	f := outlog.Frame{Seq: w.Seq, Kind: outlog.Data, AtMillis: w.AtMillis, Data: w.Data}
+	if w.Kind == saltpeter.WordSkip {
+		// It stands for Covers numbers and is stored under the last of them.
+		f = outlog.Frame{Seq: w.Seq + max(w.Covers, 1) - 1, Kind: outlog.Skip, AtMillis: w.AtMillis, Skipped: w.Skipped}
+	} else if def := a.s.definition(r.Digest); def != nil && t.stored+uint64(len(w.Data)) > 3*uint64(def.job.OutputLimit) {
+		f = outlog.Frame{Seq: w.Seq, Kind: outlog.Skip, AtMillis: w.AtMillis, Skipped: uint64(len(w.Data))}
+	}
+	a.out.appendOutput(outlog.Key{Run: r.Num, Target: i}, f)
+	t.stored += uint64(len(f.Data))
+	a.s.output += uint64(len(f.Data))
+	t.leftOut += f.Skipped
+	t.nextSeq += max(w.Covers, 1)
+	a.changed.Words = append(a.changed.Words, saltpeter.TargetRef{Run: r.Num, Target: i})
+}
+
+func resultEnding(w *saltpeter.Word) ending {
+	e := ending{code: w.Code, signal: w.Signal, text: w.Text, done: true}
+	switch {
+	case w.Cause == saltpeter.EndKill:
+		e.state = saltpeter.Killed
+	case w.Cause == saltpeter.EndTimeout:
+		e.state = saltpeter.TimedOut
+	case w.Code == 0:
+		e.state = saltpeter.OK
+	default:
+		e.state = saltpeter.Failed
+	}
+	return e
+}
+
+// declined takes the winner's word that the command was not and will not be executed. It counts from Granted, and in the
+// place of a presumed 253 of a target that never started.
+func (a *applier) declined(r *run, i uint32, w *saltpeter.Word) {
+	t := r.at(i)
+	if t.started != 0 {
+		return
+	}
+	e := ending{state: saltpeter.NotStarted, text: w.Text, done: true}
+	if w.Cause == saltpeter.EndKill {
+		e.state = saltpeter.Killed
+	}
+	a.witnessed(r, i, e)
+}
+
+// witnessed writes the winner's own outcome: the first, or in the place of a presumed one.
+func (a *applier) witnessed(r *run, i uint32, e ending) {
+	t := r.at(i)
+	switch {
+	case !t.state.Final():
+		a.end(r, i, e)
+	case t.has(flagPresumed):
+		a.replace(r, i, e)
+	}
+}

@@ -1,0 +1,274 @@
+package fsm
+
+import (
+	"slices"
+	"unique"
+
+	"github.com/syscollective/saltpeter"
+)
+
+var noSight = unique.Make(sight{})
+
+func (c *SetTargets) apply(a *applier) any {
+	if r := a.stale(); r != nil {
+		return r
+	}
+	r := a.s.mutRun(c.Run)
+	if r == nil {
+		return refuseRun(c.Run)
+	}
+	if r.State != saltpeter.RunClaimed {
+		return Done{} // a complete list was first, or the run was ended
+	}
+	draft := targetDraft{attempt: c.Attempt}
+	if c.Part > 0 {
+		if r.draft == nil || r.draft.attempt != c.Attempt || r.draft.next < c.Part {
+			return refuse(saltpeter.CodeConflict, "part %d of the targets of %s without the parts before it", c.Part, r.ID)
+		}
+		draft = *r.draft
+	}
+	if draft.next == c.Part {
+		down := make([]bool, len(c.Machines))
+		for _, i := range c.Down {
+			if i >= 0 && i < len(down) {
+				down[i] = true
+			}
+		}
+		draft.machines = slices.Concat(draft.machines, c.Machines)
+		draft.down = slices.Concat(draft.down, down)
+		draft.next++
+	}
+	r.draft = &draft
+	if c.Last {
+		a.takeTargets(r)
+	}
+	return Done{}
+}
+
+// takeTargets decides who of the complete list is a target: who is under maintenance or not up is recorded with that
+// outcome; of the others the first number_of_targets are taken. There is no redraw later.
+func (a *applier) takeTargets(r *run) {
+	s := a.s
+	draft := r.draft
+	def := s.definition(r.Digest).job
+	r.draft = nil
+	r.State = saltpeter.RunRunning
+	seen := make(map[string]bool, len(draft.machines))
+	r.allTaken = true
+	for i, name := range draft.machines {
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		t := target{machine: unique.Make(name), sight: noSight, batch: -1, nextSeq: 1}
+		switch {
+		case s.windows.activeForMachine(name, a.env.Millis) != nil:
+			t.state, t.ended = saltpeter.InMaintenance, a.env.Millis
+			t.text = describeWindow(s.windows.activeForMachine(name, a.env.Millis))
+			r.allTaken = false
+		case draft.down[i]:
+			t.state, t.code, t.ended = saltpeter.Unreachable, 255, a.env.Millis
+			t.flags |= flagPresumed
+			t.text = "did not answer the ping before the launch"
+			r.presumed++
+			r.allTaken = false
+		case def.NumberOfTargets > 0 && r.taken >= def.NumberOfTargets:
+			r.allTaken = false
+			continue
+		default:
+			r.taken++
+		}
+		s.targets++
+		a.outcomeEvents(r, r.addTarget(t, s.gen))
+	}
+	r.indexMachines()
+	r.batchSize = def.Batch.Of(r.taken)
+	a.touch(r.Num)
+	a.finishIfDone(r)
+}
+
+// outcomeEvents tells of a target that ended before it was launched.
+func (a *applier) outcomeEvents(r *run, i uint32) {
+	t := r.at(i)
+	switch {
+	case t.state == saltpeter.InMaintenance:
+		a.targetEvent(r, i, saltpeter.Event{Type: saltpeter.EventMachineMaintenance, Text: t.text})
+	case t.state.Final():
+		a.targetEvent(r, i, saltpeter.Event{Type: saltpeter.EventMachineResult, Code: int(t.code), State: t.state.String(), Text: t.text})
+	}
+}
+
+func (c *LaunchBatch) apply(a *applier) any {
+	if ref := a.stale(); ref != nil {
+		return ref
+	}
+	s := a.s
+	r := s.mutRun(c.Run)
+	switch {
+	case r == nil:
+		return refuseRun(c.Run)
+	case c.Batch >= 0 && c.Batch < len(r.Batches):
+		return BatchLaunched{Launch: launchOf(r, c.Batch)}
+	case r.State != saltpeter.RunRunning:
+		return BatchLaunched{}
+	case c.Batch != len(r.Batches) || r.Counts[saltpeter.Launched]+r.Counts[saltpeter.Granted]+r.Counts[saltpeter.Started] > 0:
+		return refuse(saltpeter.CodeConflict, "batch %d of %s is not next", c.Batch, r.ID)
+	}
+	picked := a.pickBatch(r)
+	if len(picked) == 0 {
+		a.finishIfDone(r)
+		return BatchLaunched{}
+	}
+	s.lastLaunch = max(s.lastLaunch+1, saltpeter.LaunchID(a.env.Millis*1000))
+	s.launches.Set(int64(s.lastLaunch), launchRef{run: r.Num, batch: len(r.Batches)})
+	// Views share the slice: a new element lies beyond their length.
+	r.Batches = append(r.Batches, saltpeter.RunBatch{Launch: s.lastLaunch, Millis: a.env.Millis, Targets: picked})
+	for _, i := range picked {
+		a.move(r, i, saltpeter.Launched).batch = int32(len(r.Batches) - 1)
+		a.targetEvent(r, i, saltpeter.Event{Type: saltpeter.EventMachineStarted})
+	}
+	if r.StartedMillis == 0 {
+		r.StartedMillis = a.env.Millis
+	}
+	return BatchLaunched{Launch: launchOf(r, c.Batch)}
+}
+
+// pickBatch gives the next waiting targets; those that are under maintenance by now end so.
+func (a *applier) pickBatch(r *run) []uint32 {
+	var picked []uint32
+	for ; r.cursor < r.size() && len(picked) < r.batchSize; r.cursor++ {
+		i := r.cursor
+		t := r.at(i)
+		if t.state != saltpeter.Waiting {
+			continue
+		}
+		if w := a.s.windows.activeForMachine(t.machine.Value(), a.env.Millis); w != nil {
+			r.allTaken = false
+			a.end(r, i, ending{state: saltpeter.InMaintenance, text: describeWindow(w)})
+			continue
+		}
+		picked = append(picked, i)
+	}
+	return picked
+}
+
+func launchOf(r *run, batch int) *saltpeter.Launch {
+	b := r.Batches[batch]
+	l := &saltpeter.Launch{ID: b.Launch, Run: r.Num, RunID: r.ID, Job: r.Job, Targets: b.Targets,
+		AllMatched: r.allTaken && len(b.Targets) == int(r.size())}
+	for _, i := range b.Targets {
+		l.Machines = append(l.Machines, r.at(i).machine.Value())
+	}
+	return l
+}
+
+func (c *EndTargets) apply(a *applier) any {
+	if ref := a.stale(); ref != nil {
+		return ref
+	}
+	r := a.s.mutRun(c.Run)
+	if r == nil {
+		return refuseRun(c.Run)
+	}
+	for _, e := range c.Ends {
+		if e.Target >= r.size() || !maySilence(e.From, e.State) || r.at(e.Target).state != e.From {
+			continue
+		}
+		a.end(r, e.Target, ending{state: e.State, text: e.Text, presumed: true})
+	}
+	a.finishIfDone(r)
+	return Done{}
+}
+
+// maySilence says which outcomes may rest on silence: 254 or 255 before the grant, always 253 after it.
+func maySilence(from, to saltpeter.TargetState) bool {
+	switch from {
+	case saltpeter.Waiting, saltpeter.Launched:
+		return to == saltpeter.NotStarted || to == saltpeter.Unreachable
+	case saltpeter.Granted, saltpeter.Started:
+		return to == saltpeter.Lost
+	default:
+		return false
+	}
+}
+
+func (c *EndRun) apply(a *applier) any {
+	if ref := a.stale(); ref != nil {
+		return ref
+	}
+	r := a.s.mutRun(c.Run)
+	if r == nil {
+		return refuseRun(c.Run)
+	}
+	if r.State != saltpeter.RunClaimed || c.State != saltpeter.RunLaunchFailed && c.State != saltpeter.RunNoTargets {
+		return Done{}
+	}
+	r.Text = c.Text
+	if c.State == saltpeter.RunNoTargets {
+		a.runEvent(r, saltpeter.Event{Type: saltpeter.EventNoTargets, Text: c.Text})
+	} else {
+		a.runEvent(r, saltpeter.Event{Type: saltpeter.EventLauncherError, Text: c.Text})
+	}
+	a.finish(r, c.State)
+	return Done{}
+}
+
+func (c *Kill) apply(a *applier) any {
+	r := a.s.mutRun(c.Run)
+	if r == nil {
+		return refuseRun(c.Run)
+	}
+	if r.State.Final() && r.Backs == 0 && r.presumed == 0 {
+		return refuse(saltpeter.CodeConflict, "run %s is finished (%s)", r.ID, r.State)
+	}
+	which, ref := r.selectTargets(c.Machines)
+	if ref != nil {
+		return ref
+	}
+	if len(c.Machines) == 0 && r.KilledBy == "" {
+		r.KilledBy, r.KilledMillis = a.env.Actor, a.env.Millis
+		a.runEvent(r, saltpeter.Event{Type: saltpeter.EventRunKilled, Actor: a.env.Actor})
+	}
+	var taken KillTaken
+	for _, i := range which {
+		switch t := r.at(i); {
+		case t.state == saltpeter.Waiting || t.state == saltpeter.Launched:
+			a.end(r, i, ending{state: saltpeter.Killed, text: "killed before it was started, by " + a.env.Actor})
+			taken.Ended++
+		case t.nonce != nil: // granted, started, or lost and perhaps still running
+			r.mutAt(i).flags |= flagKilling
+			a.changed.Kills = append(a.changed.Kills, saltpeter.TargetRef{Run: r.Num, Target: i})
+			taken.Pending++
+		}
+	}
+	a.touch(r.Num)
+	if r.State == saltpeter.RunClaimed {
+		r.draft = nil
+		a.finish(r, saltpeter.RunKilled)
+	}
+	a.finishIfDone(r)
+	return taken
+}
+
+// selectTargets gives the positions of the machines, of all for none.
+func (r *run) selectTargets(machines []string) ([]uint32, *Refusal) {
+	var which []uint32
+	if len(machines) == 0 {
+		for i := range r.size() {
+			which = append(which, i)
+		}
+		return which, nil
+	}
+	for _, m := range machines {
+		i, ok := r.find(m)
+		if !ok {
+			return nil, refuse(saltpeter.CodeNotFound, "machine %q is not a target of %s", m, r.ID)
+		}
+		which = append(which, i)
+	}
+	return which, nil
+}
+
+func refuseRun(num uint64) *Refusal {
+	return refuse(saltpeter.CodeNotFound, "run number %d is not in the record", num)
+}

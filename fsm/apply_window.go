@@ -1,0 +1,105 @@
+package fsm
+
+import "github.com/syscollective/saltpeter"
+
+func (c *SetWindow) apply(a *applier) any {
+	w := c.Window
+	if _, ok := saltpeter.ParseScope(w.Scope.String()); !ok || (w.Scope == saltpeter.ScopeAll) != (w.Name == "") || w.Pause && w.Scope != saltpeter.ScopeJob {
+		return refuse(saltpeter.CodeInvalid, "a window of %s %q makes no sense", w.Scope, w.Name)
+	}
+	if w.UntilMillis != 0 && w.UntilMillis <= a.env.Millis {
+		return refuse(saltpeter.CodeInvalid, "the window would end before it begins")
+	}
+	if w.Pause {
+		if j, ok := a.s.jobs.Get(w.Name); !ok || !j.inForce {
+			return refuse(saltpeter.CodeNotFound, "job %q not found", w.Name)
+		}
+	}
+	w.File, w.OffMillis, w.FromMillis, w.Actor = false, 0, a.env.Millis, a.env.Actor
+	w = a.s.setWindow(w)
+	a.changed.Plan = true
+	a.event(saltpeter.Event{Type: saltpeter.EventWindowSet, Actor: w.Actor, Text: describeWindow(&w)})
+	return WindowTaken{Window: w}
+}
+
+func (c *LiftWindow) apply(a *applier) any {
+	like := saltpeter.Window{Scope: c.Scope, Name: c.Name, Pause: c.Pause}
+	out := Lifted{Count: a.s.liftWindows(like, a.env.Millis)}
+	like.File = true
+	for _, w := range a.s.windows.list {
+		out.File = out.File || sameWindow(w, &like) && w.ActiveAt(a.env.Millis)
+	}
+	if out.Count > 0 {
+		like.File, like.Actor = false, a.env.Actor
+		a.changed.Plan = true
+		a.event(saltpeter.Event{Type: saltpeter.EventWindowLifted, Actor: a.env.Actor, Text: describeWindow(&like)})
+	}
+	return out
+}
+
+func (c *PullMarks) apply(a *applier) any {
+	if r := a.stale(); r != nil {
+		return r
+	}
+	var ahead []string
+	a.s.jobs.Scan(func(name string, j *job) bool {
+		if j.mark > c.To {
+			ahead = append(ahead, name)
+		}
+		return true
+	})
+	for _, name := range ahead {
+		a.s.mutJob(name).mark = c.To
+	}
+	a.changed.Plan = a.changed.Plan || len(ahead) > 0
+	return Done{}
+}
+
+func (c *BeginEpoch) apply(a *applier) any {
+	s := a.s
+	if c.Epoch <= s.epoch {
+		return Done{}
+	}
+	s.epoch = c.Epoch
+	var nums []uint64
+	s.unfinished.Scan(func(num uint64, _ struct{}) bool {
+		nums = append(nums, num)
+		return true
+	})
+	for _, num := range nums {
+		a.restored(s.mutRun(num), c.Reason)
+	}
+	a.raiseMarks()
+	s.setWindow(saltpeter.Window{Scope: saltpeter.ScopeAll, FromMillis: a.env.Millis, Actor: a.env.Actor, Reason: c.Reason})
+	a.changed.Plan = true
+	a.event(saltpeter.Event{Type: saltpeter.EventEpochBegun, Actor: a.env.Actor, Text: c.Reason})
+	return Done{}
+}
+
+// restored ends what was unfinished in a restored record: nobody knows what happened since.
+func (a *applier) restored(r *run, reason string) {
+	for i := range r.size() {
+		if !r.at(i).state.Final() {
+			a.end(r, i, ending{state: saltpeter.Lost, text: reason, presumed: true})
+		}
+	}
+	if r.State == saltpeter.RunClaimed {
+		r.draft, r.Text = nil, reason
+		a.finish(r, saltpeter.RunLaunchFailed)
+	}
+	a.finishIfDone(r)
+}
+
+// raiseMarks decides everything up to now: a restored record makes nothing up.
+func (a *applier) raiseMarks() {
+	var names []string
+	a.s.jobs.Scan(func(name string, j *job) bool {
+		if j.mark < a.env.Tick() {
+			names = append(names, name)
+		}
+		return true
+	})
+	for _, name := range names {
+		a.s.mutJob(name).mark = a.env.Tick()
+	}
+}

@@ -1,0 +1,298 @@
+package fsm
+
+import (
+	"slices"
+	"unique"
+
+	"github.com/syscollective/saltpeter"
+	"github.com/tidwall/btree"
+)
+
+// pageSize is how many targets one copy-on-write page holds: copying 10,000 targets for one change costs 0.6 ms, a page
+// of 256 costs 10 µs (BenchmarkApplyReport).
+const pageSize = 256
+
+// state is the whole record. Its maps are B-trees that copy in O(1); what they point to carries the generation in which
+// it was made, and is copied before a change when a view of that generation exists.
+type state struct {
+	gen uint64 // rises with every view
+
+	index     uint64
+	clusterID string
+	epoch     uint64
+
+	revision    *saltpeter.Revision // immutable
+	configDraft *configDraft        // parts of a revision that is not complete
+	defs        *btree.Map[string, *definition]
+	jobs        *btree.Map[string, *job]
+
+	lastRun    uint64
+	lastLaunch saltpeter.LaunchID
+	ends       uint64 // how many runs have finished: gives finished runs their order
+	runs       *btree.Map[uint64, *run]
+	runIDs     *btree.Map[string, uint64]
+	unfinished *btree.Map[uint64, struct{}]
+	finished   *btree.Map[uint64, uint64]   // end order → run
+	overfull   *btree.Map[string, struct{}] // jobs with more than history_runs
+	launches   *btree.Map[int64, launchRef]
+	keys       *btree.Map[string, startKey]
+	targets    int    // in all runs
+	output     uint64 // bytes stored for them; the store's own figure is another on a node that lacks segments
+
+	windows windows
+	nodes   *btree.Map[string, NodeRecord]
+
+	feedNext uint64 // number of the next event; the feed's manifest knows the first that is kept
+}
+
+type definition struct {
+	digest  saltpeter.Digest
+	job     *saltpeter.Job
+	encoded []byte
+	refs    int // jobs in force and retained runs that name it
+}
+
+// job is what the record knows of a name, in force or not.
+type job struct {
+	gen      uint64
+	name     string
+	group    string
+	inForce  bool
+	digest   saltpeter.Digest
+	revision uint64 // that brought the definition
+	mark     int64
+	maxTick  int64 // highest tick that has a run; above mark only after marks were pulled back
+	active   int   // unfinished runs, and finished ones with a machine that came back
+	runs     []uint64
+	lastOK   uint64
+	lastFail uint64
+	lastEnd  uint64
+	skips    []saltpeter.Skip
+	// inRow says that the newest skip may be extended: no run was claimed since.
+	inRow   bool
+	skipped uint64
+}
+
+// run is a run with its targets.
+type run struct {
+	gen uint64
+	saltpeter.Run
+	endOrder  uint64
+	batchSize int
+	taken     int  // targets that were to be launched when the list was complete
+	allTaken  bool // nothing that matched was left out
+	pages     []*page
+	// byMachine is nil for small runs; all generations share it: it is written once, with the targets.
+	byMachine map[unique.Handle[string]]uint32
+	cursor    uint32 // no target before it is waiting
+	draft     *targetDraft
+	presumed  int // targets with a presumed outcome
+}
+
+type page struct {
+	gen     uint64
+	targets []target
+}
+
+// target is a machine of a run, 112 bytes: a million of them is what a node holds (BenchmarkMillionTargets).
+type target struct {
+	machine unique.Handle[string]
+	sight   unique.Handle[sight]
+	nonce   *saltpeter.Nonce // of the winner; forgotten with its final word
+	text    string
+	granted int64 // ms
+	started int64
+	ended   int64
+	nextSeq uint64
+	stored  uint64
+	leftOut uint64
+	code    int32
+	batch   int32 // index in Run.Batches, -1 while waiting
+	state   saltpeter.TargetState
+	signal  uint8
+	flags   targetFlags
+}
+
+// sight is what a winner said of its host; equal ones share memory.
+type sight struct{ bootID, host, version string }
+
+type targetFlags uint8
+
+const (
+	flagPresumed targetFlags = 1 << iota
+	flagReplaced
+	flagBack
+	flagTwoHosts
+	flagKilling
+	flagDone // the winner's final word is in the record
+)
+
+func (t *target) has(f targetFlags) bool { return t.flags&f != 0 }
+
+type launchRef struct {
+	run   uint64
+	batch int
+}
+
+type startKey struct {
+	run    uint64
+	runID  string
+	sum    saltpeter.Digest // of the request
+	millis int64
+}
+
+type configDraft struct {
+	id   string
+	next int
+	jobs []saltpeter.JobDigest
+}
+
+type targetDraft struct {
+	attempt  string
+	next     int
+	machines []string
+	down     []bool
+}
+
+func newState() *state {
+	return &state{
+		gen:        1,
+		revision:   &saltpeter.Revision{Settings: saltpeter.DefaultSettings()},
+		defs:       new(btree.Map[string, *definition]),
+		jobs:       new(btree.Map[string, *job]),
+		runs:       new(btree.Map[uint64, *run]),
+		runIDs:     new(btree.Map[string, uint64]),
+		unfinished: new(btree.Map[uint64, struct{}]),
+		finished:   new(btree.Map[uint64, uint64]),
+		overfull:   new(btree.Map[string, struct{}]),
+		launches:   new(btree.Map[int64, launchRef]),
+		keys:       new(btree.Map[string, startKey]),
+		nodes:      new(btree.Map[string, NodeRecord]),
+		feedNext:   1,
+	}
+}
+
+// freeze gives an immutable copy in O(1) and begins a new generation.
+func (s *state) freeze() *state {
+	c := *s
+	c.defs, c.jobs, c.runs, c.runIDs = s.defs.Copy(), s.jobs.Copy(), s.runs.Copy(), s.runIDs.Copy()
+	c.unfinished, c.finished, c.overfull = s.unfinished.Copy(), s.finished.Copy(), s.overfull.Copy()
+	c.launches, c.keys, c.nodes = s.launches.Copy(), s.keys.Copy(), s.nodes.Copy()
+	s.gen++
+	return &c
+}
+
+// mutJob gives the job's record for change, nil if there is none.
+func (s *state) mutJob(name string) *job {
+	j, ok := s.jobs.Get(name)
+	if !ok {
+		return nil
+	}
+	if j.gen != s.gen {
+		c := *j
+		c.gen = s.gen
+		// Appending to a slice that a view shares is safe (the view has its own length); changing elements is not.
+		c.skips = slices.Clone(j.skips)
+		j = &c
+		s.jobs.Set(name, j)
+	}
+	return j
+}
+
+// mutRun gives the run for change, nil if there is none.
+func (s *state) mutRun(num uint64) *run {
+	r, ok := s.runs.Get(num)
+	if !ok {
+		return nil
+	}
+	if r.gen != s.gen {
+		c := *r
+		c.gen = s.gen
+		c.pages = slices.Clone(r.pages)
+		r = &c
+		s.runs.Set(num, r)
+	}
+	return r
+}
+
+// at gives target i for reading.
+func (r *run) at(i uint32) *target { return &r.pages[i/pageSize].targets[i%pageSize] }
+
+// mutAt gives target i for change; r must come from mutRun.
+func (r *run) mutAt(i uint32) *target {
+	p := r.pages[i/pageSize]
+	if p.gen != r.gen {
+		p = &page{gen: r.gen, targets: slices.Clone(p.targets)}
+		r.pages[i/pageSize] = p
+	}
+	return &p.targets[i%pageSize]
+}
+
+// size gives the number of targets.
+func (r *run) size() uint32 {
+	if len(r.pages) == 0 {
+		return 0
+	}
+	return uint32((len(r.pages)-1)*pageSize + len(r.pages[len(r.pages)-1].targets))
+}
+
+func (r *run) addTarget(t target, gen uint64) uint32 {
+	i := r.size()
+	if i%pageSize == 0 {
+		r.pages = append(r.pages, &page{gen: gen})
+	}
+	p := r.pages[len(r.pages)-1]
+	p.targets = append(p.targets, t)
+	r.Counts[t.state]++
+	return i
+}
+
+// indexedRun is the size from which machines are found by a map: below it a scan is as fast, and a million runs on one
+// machine each would pay for a million maps.
+const indexedRun = 64
+
+func (r *run) indexMachines() {
+	if r.size() < indexedRun {
+		return
+	}
+	r.byMachine = make(map[unique.Handle[string]]uint32, r.size())
+	for i := range r.size() {
+		r.byMachine[r.at(i).machine] = i
+	}
+}
+
+// find gives the position of a machine.
+func (r *run) find(machine string) (uint32, bool) {
+	h := unique.Make(machine)
+	if r.byMachine != nil {
+		i, ok := r.byMachine[h]
+		return i, ok
+	}
+	for i := range r.size() {
+		if r.at(i).machine == h {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// definition gives the definition that a run executes.
+func (s *state) definition(d saltpeter.Digest) *definition {
+	def, _ := s.defs.Get(string(d[:]))
+	return def
+}
+
+// ref and unref count who needs a definition; one that nobody needs is forgotten when the next revision comes.
+func (s *state) ref(d saltpeter.Digest, by int) {
+	def := s.definition(d)
+	if def == nil {
+		return
+	}
+	c := *def
+	c.refs += by
+	if c.refs <= 0 && by < 0 {
+		s.defs.Delete(string(d[:]))
+		return
+	}
+	s.defs.Set(string(d[:]), &c)
+}
