@@ -1,0 +1,337 @@
+package api
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/syscollective/saltpeter"
+)
+
+// maxScan bounds how many records one page looks at; a filter that lets few pass then needs more pages.
+const maxScan = 100_000
+
+// waitPause is the least time between two looks of a request that waits for a change.
+const waitPause = 50 * time.Millisecond
+
+// maxWait is the longest that a request may wait for a change, in seconds.
+const maxWait = 60
+
+func runWords() (words []string) {
+	for s := saltpeter.RunClaimed; s <= saltpeter.RunNoTargets; s++ {
+		words = append(words, s.String())
+	}
+	return words
+}
+
+func targetWords() (words []string) {
+	for _, s := range saltpeter.TargetStates() {
+		words = append(words, s.String())
+	}
+	return words
+}
+
+// listRuns lists runs, newest first: of all jobs, or of the job in the path or in the query.
+func (c *call) listRuns() error {
+	limit, err := c.params.limit()
+	if err != nil {
+		return err
+	}
+	before, err := decodeNumber(cursorRuns, c.params["cursor"], 64)
+	if err != nil {
+		return err
+	}
+	passes, err := states(c.params, saltpeter.ParseRunState, runWords())
+	if err != nil {
+		return err
+	}
+	v, err := c.view()
+	if err != nil {
+		return err
+	}
+	page := Page[Run]{Items: []Run{}, Index: v.Index()}
+	scanned, last := 0, uint64(0)
+	take := func(r *saltpeter.Run) bool {
+		if len(page.Items) == limit || scanned == maxScan {
+			page.NextCursor = numberCursor(cursorRuns, last)
+			return false
+		}
+		scanned, last = scanned+1, r.Num
+		if passes(r.State) {
+			page.Items = append(page.Items, runOf(r))
+		}
+		return true
+	}
+	job, byJob := c.params["job"]
+	if name := c.r.PathValue("job"); name != "" {
+		job, byJob = name, true
+	}
+	if byJob {
+		v.RunsOfJob(job, before, take)
+	} else {
+		v.Runs(before, take)
+	}
+	return c.reply(http.StatusOK, page)
+}
+
+// run reads the run that the path names.
+func (c *call) run(v View) (*saltpeter.Run, error) {
+	id := c.r.PathValue("run")
+	r, ok := v.RunByID(id)
+	if !ok {
+		return nil, saltpeter.Errorf(saltpeter.CodeNotFound, "run %q not found", id).
+			WithHint("see GET /api/v1/runs; old runs are dropped by history_age and history_runs")
+	}
+	return r, nil
+}
+
+// getRun gives one run. With wait and If-None-Match it answers as soon as the run differs from what the client has,
+// or 304 after that many seconds.
+func (c *call) getRun() error {
+	wait, err := c.params.number("wait", 0, 0, maxWait)
+	if err != nil {
+		return err
+	}
+	v, err := c.view()
+	if err != nil {
+		return err
+	}
+	r, err := c.run(v)
+	if err != nil {
+		return err
+	}
+	if wait == 0 || c.r.Header.Get("If-None-Match") == "" {
+		return c.tagged(runOf(r))
+	}
+	return c.waitRun(time.Duration(wait) * time.Second)
+}
+
+func (c *call) waitRun(wait time.Duration) error {
+	release, err := c.stream()
+	if err != nil {
+		return err
+	}
+	defer release()
+	timeout := time.NewTimer(wait)
+	defer timeout.Stop()
+	for {
+		changed := c.s.node.Changed()
+		v, err := c.s.node.Read(c.r.Context(), true)
+		if err != nil {
+			return err
+		}
+		r, err := c.run(v)
+		if err != nil {
+			return err
+		}
+		body, err := encode(runOf(r))
+		if err != nil {
+			return err
+		}
+		if etag(body) != c.r.Header.Get("If-None-Match") || !c.pause(changed, timeout.C) {
+			return c.tagged(runOf(r))
+		}
+	}
+}
+
+// pause waits for a change, and a little longer so that a busy record costs one look for many changes. It reports
+// whether there is time for another look.
+func (c *call) pause(changed <-chan struct{}, timeout <-chan time.Time) bool {
+	select {
+	case <-changed:
+	case <-timeout:
+		return false
+	case <-c.r.Context().Done():
+		return false
+	case <-c.stopping():
+		return false
+	}
+	short := time.NewTimer(waitPause)
+	defer short.Stop()
+	select {
+	case <-short.C:
+		return true
+	case <-c.r.Context().Done():
+		return false
+	}
+}
+
+func (c *call) listMachines() error {
+	limit, err := c.params.limit()
+	if err != nil {
+		return err
+	}
+	from, err := decodeNumber(cursorMachines, c.params["cursor"], 32)
+	if err != nil {
+		return err
+	}
+	passes, err := states(c.params, saltpeter.ParseTargetState, targetWords())
+	if err != nil {
+		return err
+	}
+	v, err := c.view()
+	if err != nil {
+		return err
+	}
+	r, err := c.run(v)
+	if err != nil {
+		return err
+	}
+	page := Page[Machine]{Items: []Machine{}, Index: v.Index()}
+	v.TargetsOf(r.Num, uint32(from), func(t saltpeter.Target) bool {
+		if !passes(t.State) {
+			return true
+		}
+		if len(page.Items) == limit {
+			page.NextCursor = numberCursor(cursorMachines, uint64(t.Ref.Target))
+			return false
+		}
+		page.Items = append(page.Items, machineOf(&t))
+		return true
+	})
+	return c.reply(http.StatusOK, page)
+}
+
+// target reads the machine of a run that the path names.
+func (c *call) target(v View) (*saltpeter.Run, saltpeter.Target, error) {
+	r, err := c.run(v)
+	if err != nil {
+		return nil, saltpeter.Target{}, err
+	}
+	name := c.r.PathValue("machine")
+	t, ok := v.FindTarget(r.Num, name)
+	if !ok {
+		return nil, t, noMachine(r, name)
+	}
+	return r, t, nil
+}
+
+func noMachine(r *saltpeter.Run, name string) error {
+	e := saltpeter.Errorf(saltpeter.CodeNotFound, "machine %q is not in run %s", name, r.ID)
+	if r.State == saltpeter.RunClaimed {
+		return e.WithHint("the machines of the run are not known yet")
+	}
+	return e.WithHint("see GET /api/v1/runs/{run}/machines")
+}
+
+func (c *call) getMachine() error {
+	v, err := c.view()
+	if err != nil {
+		return err
+	}
+	_, t, err := c.target(v)
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, machineOf(&t))
+}
+
+// startRun claims a run by hand.
+func (c *call) startRun() error {
+	req := saltpeter.StartRequest{Job: c.r.PathValue("job")}
+	err := c.body(fields{"note": &req.Note, "machines": &req.Machines, "parent": &req.Parent})
+	if err != nil {
+		return err
+	}
+	if req.Key, err = idempotencyKey(c.r.Header.Values("Idempotency-Key")); err != nil {
+		return err
+	}
+	if err := checkText("note", req.Note, maxNote); err != nil {
+		return err
+	}
+	if err := checkText("parent", req.Parent, maxNote); err != nil {
+		return err
+	}
+	if req.Machines, err = checkMachines(req.Machines); err != nil {
+		return err
+	}
+	run, err := c.s.node.Start(c.r.Context(), c.by, req)
+	if err != nil {
+		return err
+	}
+	if _, err := c.local(); err != nil {
+		return err
+	}
+	c.w.Header().Set("Location", "/api/v1/runs/"+PathEscape(run.ID))
+	return c.reply(http.StatusCreated, runOf(run))
+}
+
+// idempotencyKey reads the header, with or without the quotes of a structured field.
+func idempotencyKey(values []string) (string, error) {
+	if len(values) == 0 {
+		return "", nil
+	}
+	key := values[0]
+	if len(key) >= 2 && key[0] == '"' && key[len(key)-1] == '"' {
+		key = key[1 : len(key)-1]
+	}
+	printable := !strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' })
+	if len(values) > 1 || key == "" || len(key) > maxKey || !printable {
+		return "", saltpeter.Errorf(saltpeter.CodeInvalid, "the Idempotency-Key header is not usable").
+			WithHint("give it once, with 1 to %d printable ASCII characters without spaces", maxKey)
+	}
+	return key, nil
+}
+
+// Killed is the answer to a kill.
+type Killed struct {
+	Run    string `json:"run"`
+	Killed int    `json:"killed"` // machines that were marked
+}
+
+// killRun kills a run, or the machines of it that the body names.
+func (c *call) killRun() error {
+	var machines []string
+	if err := c.body(fields{"machines": &machines}); err != nil {
+		return err
+	}
+	named := machines != nil
+	machines, err := checkMachines(machines)
+	if err != nil {
+		return err
+	}
+	if named && len(machines) == 0 {
+		return fieldError("machines", "is empty", "leave it out to kill all machines of the run")
+	}
+	v, err := c.view()
+	if err != nil {
+		return err
+	}
+	r, err := c.run(v)
+	if err != nil {
+		return err
+	}
+	for _, m := range machines {
+		if _, ok := v.FindTarget(r.Num, m); !ok {
+			return noMachine(r, m)
+		}
+	}
+	return c.kill(r, machines)
+}
+
+func (c *call) killMachine() error {
+	if err := c.body(nil); err != nil {
+		return err
+	}
+	v, err := c.view()
+	if err != nil {
+		return err
+	}
+	r, t, err := c.target(v)
+	if err != nil {
+		return err
+	}
+	return c.kill(r, []string{t.Machine})
+}
+
+func (c *call) kill(r *saltpeter.Run, machines []string) error {
+	n, err := c.s.node.Kill(c.r.Context(), c.by, r.Num, slices.Clip(machines))
+	if err != nil {
+		return err
+	}
+	if _, err := c.local(); err != nil {
+		return err
+	}
+	return c.reply(http.StatusAccepted, Killed{Run: r.ID, Killed: n})
+}

@@ -1,0 +1,74 @@
+package api
+
+import "github.com/syscollective/saltpeter"
+
+// Status is how the node that answers sees itself, its cluster and the record.
+type Status struct {
+	Node     NodeInfo    `json:"node"`
+	Cluster  ClusterInfo `json:"cluster"`
+	Version  string      `json:"version"`
+	Time     Time        `json:"time"` // of the node's clock
+	Index    uint64      `json:"index"`
+	Stale    bool        `json:"stale"` // there was no leader to ask: this is what the node knows
+	Auth     string      `json:"auth"`
+	Banner   string      `json:"banner,omitempty"`
+	Launcher Launcher    `json:"launcher"`
+	Config   ConfigInfo  `json:"config"`
+	Jobs     JobsInfo    `json:"jobs"`
+	Runs     RunsInfo    `json:"runs"`
+	// Maintenance lists the active maintenances, without the pauses of jobs.
+	Maintenance []Window `json:"maintenance"`
+	Faults      []string `json:"faults"`
+}
+
+// NodeInfo is the node that answers.
+type NodeInfo struct {
+	Name    string `json:"name"`
+	ID      string `json:"id"`
+	Role    string `json:"role"`
+	Started Time   `json:"started"`
+	Applied uint64 `json:"applied"`
+	Commit  uint64 `json:"commit"`
+}
+
+// ClusterInfo is the cluster as that node sees it.
+type ClusterInfo struct {
+	ID      string   `json:"id"`
+	Leader  string   `json:"leader"` // empty if none is known
+	Term    uint64   `json:"term"`
+	Members []Member `json:"members"`
+}
+
+// Launcher is what starts wrappers.
+type Launcher struct {
+	Kind    string `json:"kind"`
+	Problem string `json:"problem,omitempty"`
+}
+
+// ConfigInfo is the configuration in force, with what is wrong in the answering node's files.
+type ConfigInfo struct {
+	Revision uint64              `json:"revision"` // 0 = none yet
+	Since    Time                `json:"since"`
+	Actor    string              `json:"actor"`
+	Digest   string              `json:"digest"` // of the files that it was made from
+	Valid    bool                `json:"valid"`  // no error in the files: they are or will be in force
+	Problems []saltpeter.Problem `json:"problems"`
+}
+
+// JobsInfo counts jobs.
+type JobsInfo struct {
+	Total  int `json:"total"`
+	Paused int `json:"paused"`
+}
+
+// RunsInfo counts runs.
+type RunsInfo struct {
+	Unfinished int  `json:"unfinished"`
+	Last       *Run `json:"last"` // newest of all
+}
+
+// Version is the version of a node.
+type Version struct {
+	Version string `json:"version"`
+	API     string `json:"api"`
+}
