@@ -86,6 +86,7 @@ func (a *applier) enforce(c *ApplyConfig, jobs []saltpeter.JobDigest) any {
 		Number: old.Number + 1, Millis: a.env.Millis, Actor: a.env.Actor, Proposal: c.ID, FilesDigest: c.FilesDigest,
 		Settings: settings, Maintenance: c.Maintenance, Jobs: jobs,
 	}
+	s.rememberFiles(c.FilesDigest)
 	for _, jd := range jobs {
 		s.ref(jd.Digest, +1)
 	}
@@ -161,4 +162,16 @@ func (s *state) noteOverfull() {
 		}
 		return true
 	})
+}
+
+// keepDigests is how many revisions' files are remembered.
+const keepDigests = 1000
+
+// rememberFiles notes whose files have been in force: a node whose files lag behind must never turn the cluster back.
+func (s *state) rememberFiles(digest string) {
+	kept := slices.DeleteFunc(slices.Clone(s.digests), func(d string) bool { return d == digest })
+	if len(kept) >= keepDigests {
+		kept = kept[1:]
+	}
+	s.digests = append(kept, digest)
 }

@@ -208,6 +208,8 @@ type NodeRecord struct {
 	Name     string `cbor:"2,keyasint"`
 	Version  string `cbor:"3,keyasint,omitempty"`
 	Commands int    `cbor:"4,keyasint,omitempty"` // highest command code that it knows
+	Gateway  string `cbor:"5,keyasint,omitempty"` // URL at which wrappers reach it
+	Files    string `cbor:"6,keyasint,omitempty"` // digest of its configuration files
 }
 
 func (*InitCluster) Code() Code    { return CodeInitCluster }

@@ -28,6 +28,7 @@ type head struct {
 	Overfull   []string              `cbor:"13,keyasint,omitempty"`
 	Outputs    outlog.Manifest       `cbor:"14,keyasint"`
 	Events     outlog.Manifest       `cbor:"15,keyasint"`
+	Digests    []string              `cbor:"16,keyasint,omitempty"`
 }
 
 type packedRevision struct {
@@ -137,7 +138,7 @@ func headOf(s *state, outputs, events outlog.Manifest) *head {
 	}
 	h := &head{
 		ClusterID: s.clusterID, Epoch: s.epoch, Index: s.index, LastRun: s.lastRun, LastLaunch: int64(s.lastLaunch),
-		Ends: s.ends, FeedNext: s.feedNext, Windows: s.windows.list, Overfull: s.overfull.Keys(),
+		Ends: s.ends, FeedNext: s.feedNext, Windows: s.windows.list, Overfull: s.overfull.Keys(), Digests: s.digests,
 		Revision: packedRevision{Number: rev.Number, Millis: rev.Millis, Actor: rev.Actor, Proposal: rev.Proposal,
 			FilesDigest: rev.FilesDigest, Settings: settings, Maintenance: rev.Maintenance, Jobs: rev.Jobs},
 		Outputs: outputs, Events: events,
@@ -231,6 +232,7 @@ func (b *builder) addHead(body []byte) error {
 	s.clusterID, s.epoch, s.index, s.lastRun, s.ends, s.feedNext = h.ClusterID, h.Epoch, h.Index, h.LastRun, h.Ends, h.FeedNext
 	s.lastLaunch = saltpeter.LaunchID(h.LastLaunch)
 	s.windows = indexWindows(h.Windows)
+	s.digests = h.Digests
 	for _, name := range h.Overfull {
 		s.overfull.Set(name, struct{}{})
 	}

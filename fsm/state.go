@@ -23,6 +23,7 @@ type state struct {
 
 	revision    *saltpeter.Revision // immutable
 	configDraft *configDraft        // parts of a revision that is not complete
+	digests     []string            // of the files of the last revisions, newest last; replaced as a whole by a change
 	defs        *btree.Map[string, *definition]
 	jobs        *btree.Map[string, *job]
 

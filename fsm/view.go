@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"slices"
+
 	"github.com/syscollective/saltpeter"
 )
 
@@ -21,6 +23,9 @@ func (v *View) Settings() *saltpeter.Settings { return &v.s.revision.Settings }
 
 // Revision gives the configuration in force; number 0 says that there is none yet.
 func (v *View) Revision() *saltpeter.Revision { return v.s.revision }
+
+// KnowsFiles reports whether files with this digest have been in force before, or are.
+func (v *View) KnowsFiles(digest string) bool { return slices.Contains(v.s.digests, digest) }
 
 // JobCount gives the number of jobs in force.
 func (v *View) JobCount() int { return len(v.s.revision.Jobs) }
