@@ -183,15 +183,20 @@ func (p *parser) bounds(body string, offset int) (it item, isRange, ok bool) {
 		return item{kind: kindSpan, lo: p.min, hi: p.top, step: 1}, true, true
 	}
 	from, to, isRange := strings.Cut(body, "-")
-	lo, ok := p.value(from, body, offset)
 	if !isRange {
+		lo, ok := p.value(from, offset)
 		return item{kind: kindSpan, lo: lo, hi: lo, step: 1}, false, ok
 	}
 	if strings.Contains(to, "-") {
 		p.fail(offset, body, "a range has two ends", fmt.Sprintf("write a range such as %q, several of them with commas", p.example()))
 		return item{}, true, false
 	}
-	hi, hiOK := p.value(to, body, offset+len(from)+1)
+	if from == "" || to == "" {
+		p.fail(offset, body, "a range has two ends, and no value is negative", fmt.Sprintf("write a number from %d to %d", p.min, p.max))
+		return item{}, true, false
+	}
+	lo, ok := p.value(from, offset)
+	hi, hiOK := p.value(to, offset+len(from)+1)
 	if !ok || !hiOK {
 		return item{}, true, false
 	}
@@ -218,7 +223,11 @@ func (p *parser) ordered(it item, text string, offset int) bool {
 	if it.lo <= it.hi {
 		return true
 	}
-	p.fail(offset, text, fmt.Sprintf("the range runs backwards, from %d to %d", it.lo, it.hi), fmt.Sprintf("write %q", p.unwrapped(it)))
+	instead := p.unwrapped(it)
+	if it.kind == kindLastDow {
+		instead = "L" + strings.ReplaceAll(instead, ",", ",L")
+	}
+	p.fail(offset, text, fmt.Sprintf("the range runs backwards, from %d to %d", it.lo, it.hi), fmt.Sprintf("write %q", instead))
 	return false
 }
 
@@ -226,9 +235,9 @@ func (p *parser) ordered(it item, text string, offset int) bool {
 func (p *parser) unwrapped(it item) string {
 	switch {
 	case p.top == maxYear:
-		return withStep(part(it.hi, it.lo), it)
+		return withStep(part(it.hi, it.lo), it.step)
 	case p.pos == posDow && it.lo == 7:
-		return withStep(part(0, it.hi), it)
+		return withStep(part(0, it.hi), it.step)
 	case it.step > 1:
 		var values []string
 		size := p.top - p.min + 1
@@ -247,9 +256,9 @@ func part(lo, hi int) string {
 	return fmt.Sprintf("%d-%d", lo, hi)
 }
 
-func withStep(text string, it item) string {
-	if it.step > 1 {
-		return fmt.Sprintf("%s/%d", text, it.step)
+func withStep(text string, step int) string {
+	if step > 1 {
+		return fmt.Sprintf("%s/%d", text, step)
 	}
 	return text
 }
@@ -260,7 +269,7 @@ func (p *parser) step(text, whole string, offset int) (int, bool) {
 	n, ok := digits(text)
 	switch {
 	case !ok:
-		p.fail(at, text, "the step is not a whole number", fmt.Sprintf(`write one step in digits, such as "*/%d"`, 2))
+		p.fail(at, text, "the step is not a whole number", `write one step in digits, such as "*/2"`)
 	case n == 0:
 		p.fail(at, text, "a step of 0 leads nowhere", `write "*" for every value, or a step from 1`)
 	case n > p.max:
@@ -278,7 +287,7 @@ func (p *parser) step(text, whole string, offset int) (int, bool) {
 }
 
 // value reads a number or a name of the field.
-func (p *parser) value(text, whole string, offset int) (int, bool) {
+func (p *parser) value(text string, offset int) (int, bool) {
 	if n, ok := digits(text); ok {
 		return n, p.inRange(n, text, offset)
 	}
@@ -286,11 +295,7 @@ func (p *parser) value(text, whole string, offset int) (int, bool) {
 	if i := slices.Index(p.names, low); i >= 0 {
 		return p.base + i, true
 	}
-	msg, hint := p.explain(low, whole)
-	if text == "" {
-		text = whole
-		offset = max(0, offset-1)
-	}
+	msg, hint := p.explain(low)
 	p.fail(offset, text, msg, hint)
 	return 0, false
 }

@@ -12,22 +12,24 @@ func (p *parser) outside(n int) string {
 	switch {
 	case p.name == "hour" && n == 24:
 		return `write "0" for midnight`
-	case p.name == "min" && n == 60, p.name == "sec" && n == 60:
-		return `write "0" for the full ` + map[string]string{"min": "hour", "sec": "minute"}[p.name]
+	case p.name == "min" && n == 60:
+		return `write "0" for the full hour`
+	case p.name == "sec" && n == 60:
+		return `write "0" for the full minute`
+	case n == 0:
+		return `write "1" or more (every n-th value from the first is "*/n")`
 	case n < p.min:
-		return fmt.Sprintf("write %q or more (every n-th value from the first: \"*/n\")", strconv.Itoa(p.min))
+		return fmt.Sprintf("write %q or more", strconv.Itoa(p.min))
 	}
 	return fmt.Sprintf("write %q or less", strconv.Itoa(p.max))
 }
 
 // explain says what is wrong with a text that is neither a number nor one of the field's names, and what to write instead.
-func (p *parser) explain(low, whole string) (msg, hint string) {
+func (p *parser) explain(low string) (msg, hint string) {
 	if msg, hint = p.explainName(low); msg != "" {
 		return msg, hint
 	}
 	switch {
-	case low == "" && strings.HasPrefix(whole, "-"):
-		return "values are not negative", fmt.Sprintf("write a number from %d to %d", p.min, p.max)
 	case low == "":
 		return "a value is missing", fmt.Sprintf("write a number from %d to %d", p.min, p.max)
 	case strings.HasPrefix(low, "+"):

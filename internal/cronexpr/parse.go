@@ -33,7 +33,7 @@ func Parse(expr string, o Options) (Fields, *Schedule, error) {
 	}
 	body := trim(expr)
 	if strings.HasPrefix(body, "@") {
-		return parseMacro(body, o)
+		return parseMacro(expr, body, o)
 	}
 	f, offsets, err := split(expr)
 	if err != nil {
@@ -56,7 +56,7 @@ func Parse(expr string, o Options) (Fields, *Schedule, error) {
 	return f, s, nil
 }
 
-func parseMacro(text string, o Options) (Fields, *Schedule, error) {
+func parseMacro(expr, text string, o Options) (Fields, *Schedule, error) {
 	f, ok := macros[text]
 	if !ok {
 		hint := "write one of " + macroNames
@@ -66,7 +66,9 @@ func parseMacro(text string, o Options) (Fields, *Schedule, error) {
 		} else if low == "@annually" {
 			hint = `write "@yearly"`
 		}
-		return Fields{}, nil, exprError(text, "there is no such macro", hint)
+		errs := exprError(text, "there is no such macro", hint)
+		errs[0].Offset = strings.Index(expr, text)
+		return Fields{}, nil, errs
 	}
 	s, err := Compile(f, o)
 	if err != nil {

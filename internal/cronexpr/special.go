@@ -65,21 +65,28 @@ func (p *parser) dowSpecial(low, text string, offset int) (item, bool) {
 	if strings.Contains(low, "#") {
 		return p.nth(low, text, offset)
 	}
-	body, at := text[1:], offset+1
+	body, at, leading := text[1:], offset+1, true
 	if low[0] != 'l' {
-		body, at = text[:len(text)-1], offset
-		if strings.Contains(body, "-") {
-			p.fail(offset, text, "a range of last weekdays begins with the L", fmt.Sprintf("write %q", "L"+body))
-			return item{}, false
-		}
+		body, at, leading = text[:len(text)-1], offset, false
 	}
-	if body == "" || strings.ContainsAny(body, "/*") {
+	switch {
+	case body == "" || strings.ContainsAny(body, "/*"):
 		p.fail(offset, text, "L needs a weekday, or a range of them, in dow", dowForms)
 		return item{}, false
+	case leading && strings.ContainsAny(low[1:], "abcdefghijklmnopqrstuvwxyz"):
+		p.fail(offset, text, "days after the L are numbers", dowForms)
+		return item{}, false
 	}
-	it, _, ok := p.bounds(body, at)
+	it, isRange, ok := p.bounds(body, at)
 	it.kind = kindLastDow
-	return it, ok && p.ordered(it, body, at)
+	if !ok || !p.ordered(it, body, at) {
+		return item{}, false
+	}
+	if isRange && !leading {
+		p.fail(offset, text, "a range of last weekdays begins with the L", fmt.Sprintf("write %q", "L"+part(it.lo, it.hi)))
+		return item{}, false
+	}
+	return it, true
 }
 
 // nth reads n#k.
@@ -90,6 +97,6 @@ func (p *parser) nth(low, text string, offset int) (item, bool) {
 		p.fail(offset, text, "n#k needs a weekday and a count from 1 to 5", dowForms)
 		return item{}, false
 	}
-	n, ok := p.value(text[:len(day)], text, offset)
+	n, ok := p.value(text[:len(day)], offset)
 	return item{kind: kindNth, lo: n, hi: k}, ok
 }

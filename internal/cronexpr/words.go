@@ -118,10 +118,10 @@ func (s *Schedule) dayWords() (string, bool) {
 
 // weekdayWords names the days of the week from Monday on, three or more in a row as a range.
 func (s *Schedule) weekdayWords() string {
-	week := s.days[0][1] >> 1 // a month of 28 days that begins on a Monday
+	week := s.days[0][1] >> 1 & 0x7f // the first week of a month that begins on a Monday
 	var words []string
 	for day := 0; day < 7; day++ {
-		run := bits.TrailingZeros32(^(week >> day & 0x7f))
+		run := bits.TrailingZeros32(^(week >> day))
 		switch {
 		case run >= 7:
 			return "Mon-Sun"
