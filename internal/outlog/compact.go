@@ -27,8 +27,9 @@ func (s *Store) HalfDead() (from, to uint64, ok bool) {
 		if clean {
 			gain += g.drops
 		}
-		if gain*2 >= g.Bytes && !g.bad {
-			return g.No, g.Last, true
+		if gain*2 >= g.Bytes && !g.empty() && !g.bad {
+			from, to = widen(sealed, i)
+			return from, to, true
 		}
 		if j := s.small(sealed[i:]); j > 1 {
 			return g.No, sealed[i+j-1].Last, true
@@ -45,6 +46,18 @@ func (s *Store) HalfDead() (from, to uint64, ok bool) {
 	return 0, 0, false
 }
 
+// widen takes empty neighbours into the range of segment i: they cost nothing and leave the list.
+func widen(sealed []*segment, i int) (from, to uint64) {
+	j := i
+	for i > 0 && sealed[i-1].empty() {
+		i--
+	}
+	for j < len(sealed)-1 && sealed[j+1].empty() {
+		j++
+	}
+	return sealed[i].No, sealed[j].Last
+}
+
 // small counts how many of the segments, from the first on, fit together in half a segment.
 func (s *Store) small(sealed []*segment) int {
 	var sum int64
@@ -59,7 +72,7 @@ func (s *Store) small(sealed []*segment) int {
 
 // Compact rewrites the sealed segments that lie in from..to as one, in their place, with their live frames and those
 // drop frames that still end something. It is called from a replicated command: all nodes end with the same segment,
-// or with none if nothing was left. A node that lacks segments notes that it lacks the result as well. A node whose
+// an empty one if nothing was left. A node that lacks segments notes that it lacks the result as well. A node whose
 // source is corrupt keeps it: its frames can still be read but for the corrupt one.
 func (s *Store) Compact(from, to uint64) error {
 	if err := s.Failed(); err != nil {
@@ -111,16 +124,12 @@ func (s *Store) leave(src []*segment, out *segment, err error) error {
 	return nil
 }
 
-// swap puts out in the place of src; an out without content vanishes.
+// swap puts out in the place of src.
 func (s *Store) swap(src []*segment, out *segment, moves map[Key]*move) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := slices.Index(s.segs, src[0])
-	var place []*segment
-	if out.Unknown || out.Bytes > 0 {
-		place = []*segment{out}
-	}
-	s.segs = slices.Concat(s.segs[:i], place, s.segs[i+len(src):])
+	s.segs = slices.Concat(s.segs[:i], []*segment{out}, s.segs[i+len(src):])
 	s.retired = append(s.retired, src...)
 	s.newFiles = true
 	if s.index == nil {
@@ -129,9 +138,7 @@ func (s *Store) swap(src []*segment, out *segment, moves map[Key]*move) {
 	for _, g := range src {
 		delete(s.index.live, uint32(g.No))
 	}
-	if out.Bytes > 0 {
-		s.index.live[uint32(out.No)] = out.data
-	}
+	s.index.live[uint32(out.No)] = out.data
 	for _, m := range moves {
 		s.index.replace(m.e, uint32(out.No), uint32(out.Last), m.exts)
 	}

@@ -17,7 +17,7 @@ var (
 	ErrNotHere = errors.New("output not on this node yet")
 	// ErrNoOutput says that there is no output under the key: none was appended, or it was dropped.
 	ErrNoOutput = errors.New("no such output")
-	// ErrGone says that no segment with that number exists any more: compaction found nothing alive in it.
+	// ErrGone says that a feed has dropped the segment.
 	ErrGone = errors.New("output segment gone")
 	// ErrStale says that the store has moved on since the value that was passed in was made: the segment was
 	// compacted, or the whole store restored.

@@ -153,7 +153,7 @@ func (f *Feed) Release(m Manifest) error { return f.s.Release(m) }
 // Restore is Store.Restore.
 func (f *Feed) Restore(m Manifest) error { return f.s.Restore(m) }
 
-// Segments gives what a peer needs: Segment, Missing, Supply, Forget.
+// Segments gives what a peer needs: Segment, Missing, Supply.
 func (f *Feed) Segments() Segments { return f.s }
 
 // Failed is Store.Failed.

@@ -24,7 +24,7 @@ type SegmentInfo struct {
 	No    uint64 `cbor:"1,keyasint"`
 	Last  uint64 `cbor:"2,keyasint"`
 	Gen   uint32 `cbor:"3,keyasint,omitempty"` // times compacted
-	Bytes int64  `cbor:"4,keyasint"`           // length of the file
+	Bytes int64  `cbor:"4,keyasint"`           // length of the file; 0: empty, there is none
 	CRC   uint32 `cbor:"5,keyasint"`           // CRC32C of those bytes
 	// Hole is how many bytes at the start this node lacks, HoleCRC their CRC32C. Bytes after them
 	// were appended here.
@@ -38,6 +38,10 @@ type SegmentInfo struct {
 	LastSeq  uint64 `cbor:"10,keyasint,omitempty"`
 	Records  uint64 `cbor:"11,keyasint,omitempty"`
 }
+
+// empty tells that compaction left nothing of the segment. It stays on the list, without a file, so that what a list
+// looks like never depends on what segments hold: a node that lacks some must come to the same.
+func (i SegmentInfo) empty() bool { return i.Bytes == 0 && !i.Unknown }
 
 func (i SegmentInfo) missing() bool { return i.Hole > 0 || i.Unknown }
 
@@ -95,6 +99,10 @@ func (i SegmentInfo) validate(after uint64, head bool) error {
 		return fmt.Errorf("numbers %d to %d after %d", i.No, i.Last, after)
 	case i.Unknown && (head || i.Bytes != 0 || i.Hole != 0):
 		return fmt.Errorf("unknown, but head or with a length")
+	case i.empty() && !head:
+		if i.CRC != 0 || i.Hole != 0 {
+			return fmt.Errorf("empty, but with a checksum or a hole")
+		}
 	case !i.Unknown && (i.Bytes < magicLen || i.Bytes > maxOffset):
 		return fmt.Errorf("length %d", i.Bytes)
 	case i.Hole < 0 || i.Hole > i.Bytes:

@@ -83,7 +83,7 @@ func (s *Store) adopt(m Manifest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.segs, s.index, s.complete = segs, x, x != nil
-	s.tail, s.retired, s.dropped = nil, nil, m.Dropped
+	s.tail, s.retired, s.asked, s.dropped = nil, nil, nil, m.Dropped
 	s.epoch++
 	s.newFiles = true
 	return nil
@@ -99,6 +99,9 @@ func (s *Store) check(info SegmentInfo, sealed, own bool) (*segment, *summary, e
 	g := &segment{SegmentInfo: want, stats: noStats(), flushed: want.Bytes}
 	if want.Unknown {
 		return g, nil, nil
+	}
+	if want.empty() {
+		return g, &summary{stats: noStats()}, nil
 	}
 	sum, err := s.examine(g, sealed)
 	if err == nil {
@@ -207,7 +210,7 @@ func (s *Store) clean(segs segments) error {
 	keep := make(map[string]bool, 2*len(segs))
 	for i, g := range segs {
 		head := i == len(segs)-1
-		keep[g.name()] = head || !g.missing() || g.Hole < g.Bytes
+		keep[g.name()] = head || (!g.missing() && !g.empty()) || g.Hole < g.Bytes
 		keep[g.index()] = !g.missing()
 	}
 	names, err := s.fs.Names(s.dir)

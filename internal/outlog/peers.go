@@ -22,19 +22,24 @@ func (r *SegmentReader) ReadAt(p []byte, off int64) (int, error) { return r.v.Re
 
 // Close gives the file back.
 func (r *SegmentReader) Close() error {
-	r.c.put(r.h)
+	if r.h != nil {
+		r.c.put(r.h)
+	}
 	return nil
 }
 
-// Segment opens the segment that begins with number no, for a peer that lacks it. Errors: ErrGone if compaction left
-// nothing of it, ErrStale if it was joined with an earlier one, ErrNotHere if this node lacks it as well or has not come
-// to it.
+// Segment opens the segment that begins with number no, for a peer that lacks it. Errors: ErrGone if a feed has
+// dropped it, ErrStale if compaction joined it with an earlier one, ErrNotHere if this node lacks it as well or has not
+// come to it.
 func (s *Store) Segment(no uint64) (*SegmentReader, error) {
 	s.mu.RLock()
 	v, err := s.segment(no)
 	s.mu.RUnlock()
 	if err != nil {
 		return nil, fmt.Errorf("segment %d: %w", no, err)
+	}
+	if v.info.empty() {
+		return &SegmentReader{Info: v.info, v: v}, nil
 	}
 	h, err := s.files.get(v.info.name(), false)
 	if err != nil {
@@ -64,7 +69,6 @@ type Segments interface {
 	Segment(no uint64) (*SegmentReader, error)
 	Missing() []SegmentInfo
 	Supply(info SegmentInfo, r io.Reader) error
-	Forget(info SegmentInfo) error
 }
 
 // Missing lists the segments that this node lacks. While there are any, reads give ErrNotHere.
@@ -78,24 +82,6 @@ func (s *Store) Missing() []SegmentInfo {
 		}
 	}
 	return l
-}
-
-// Forget takes a missing segment off the list because a peer that has applied at least as much says ErrGone: all that
-// it held is dropped by commands that this node has applied or will. ErrStale if it isn't missing any more.
-func (s *Store) Forget(info SegmentInfo) error {
-	s.supplyMu.Lock()
-	defer s.supplyMu.Unlock()
-	s.mu.Lock()
-	g := s.segs.same(info)
-	if g == nil || !g.missing() || g == s.segs.head() {
-		s.mu.Unlock()
-		return fmt.Errorf("forget segment %d: %w", info.No, ErrStale)
-	}
-	i := slices.Index(s.segs, g)
-	s.segs = slices.Concat(s.segs[:i], s.segs[i+1:])
-	s.retired = append(s.retired, g)
-	s.mu.Unlock()
-	return s.reindex()
 }
 
 // Supply gives the store a segment that it lacks, from a peer's SegmentReader: its Info and its bytes from the first
@@ -134,6 +120,9 @@ func (s *Store) Supply(info SegmentInfo, r io.Reader) error {
 
 // receive writes what the segment lacks to its file, checked and synced.
 func (s *Store) receive(want, have SegmentInfo, r io.Reader) error {
+	if want.Unknown && have.empty() {
+		return nil
+	}
 	n, crc := want.Hole, want.HoleCRC
 	if want.Unknown {
 		n, crc = have.Bytes, have.CRC
@@ -225,6 +214,9 @@ func (s *Store) lockedView(g *segment) *view {
 }
 
 func (s *Store) summaryOf(v *view) (*summary, error) {
+	if v.info.empty() {
+		return &summary{stats: noStats()}, nil
+	}
 	if sum, ok := s.readIndex(v.info); ok {
 		return sum, nil
 	}

@@ -8,13 +8,14 @@ import (
 
 // Manifest names what the store holds now. It does no I/O and costs one small copy per segment.
 func (s *Store) Manifest() Manifest {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	m := Manifest{Version: manifestVersion, Origin: s.opts.Origin, Dropped: s.dropped}
 	m.Segments = make([]SegmentInfo, len(s.segs))
 	for i, g := range s.segs {
 		m.Segments[i] = g.SegmentInfo
 	}
+	s.asked = m.Segments
 	return m
 }
 
@@ -57,7 +58,7 @@ func (s *Store) syncSegment(info SegmentInfo, sealed bool) error {
 	if g != nil {
 		v = s.viewOf(g)
 	}
-	done := g != nil && (g.synced || info.Unknown || (sealed && info.Hole == info.Bytes))
+	done := g != nil && (g.synced || info.Unknown || info.empty() || (sealed && info.Hole == info.Bytes))
 	s.mu.RUnlock()
 	if g == nil || v.info.Bytes < info.Bytes {
 		return fmt.Errorf("sync segment %d: %w", info.No, ErrStale)
@@ -137,13 +138,13 @@ func (s *Store) makeIndex(info SegmentInfo) error {
 	return s.writeIndex(info, sum, true)
 }
 
-// Release says that the newest durable snapshot holds this manifest: files that were retired and that it does not
-// name are deleted. An error leaves files behind, which Open removes.
+// Release says that the newest durable snapshot holds this manifest: files that were retired are deleted, but for those
+// that it names, or the newest Manifest, whose snapshot may be under way. An error leaves files behind, which Open removes.
 func (s *Store) Release(m Manifest) error {
 	s.mu.Lock()
 	var free []*segment
 	s.retired = slices.DeleteFunc(s.retired, func(g *segment) bool {
-		named := slices.ContainsFunc(m.Segments, g.is)
+		named := slices.ContainsFunc(m.Segments, g.is) || slices.ContainsFunc(s.asked, g.is)
 		if !named {
 			free = append(free, g)
 		}

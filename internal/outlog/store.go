@@ -39,15 +39,16 @@ type Store struct {
 	files   *files
 	scratch []byte // the writer's
 
-	// syncMu lets one Sync run at a time, supplyMu one Supply or Forget. They guard no memory; the writer never takes
+	// syncMu lets one Sync run at a time, supplyMu one Supply. They guard no memory; the writer never takes
 	// them.
 	syncMu, supplyMu sync.Mutex
 
 	// mu guards what follows. Only the writer changes it, but for Supply, Sync and Release.
 	mu       sync.RWMutex
 	segs     segments
-	tail     []byte     // the head's bytes that are not in its file; never written in place
-	retired  []*segment // no longer in segs, kept for the newest durable snapshot
+	tail     []byte        // the head's bytes that are not in its file; never written in place
+	retired  []*segment    // no longer in segs, kept for the newest durable snapshot
+	asked    []SegmentInfo // the newest Manifest
 	index    *index
 	complete bool   // no segment is missing: index tells all
 	epoch    uint64 // counts Restores
