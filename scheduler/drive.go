@@ -238,7 +238,7 @@ func (r *driven) resolve(ctx context.Context, run *saltpeter.Run, job *saltpeter
 	case err != nil && r.l.clock.now() < r.seen+set.ResolveRetry:
 		r.l.log.Warn("resolve targets", "run", run.ID, "err", err)
 		r.failures++
-		r.rest(ctx)
+		sleep(ctx, backOff(r.failures, r.num))
 		return again, nil
 	case err != nil:
 		return again, r.l.record.EndRun(ctx, r.num, saltpeter.RunLaunchFailed, "resolve targets: "+err.Error())
@@ -287,17 +287,6 @@ func distinct(found []saltpeter.Resolved) []saltpeter.Resolved {
 	return kept
 }
 
-// rest waits after an error of the launcher; a change of the run ends it early.
-func (r *driven) rest(ctx context.Context) {
-	timer := time.NewTimer(backOff(r.failures))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	case <-r.wake:
-	}
-}
-
 func matchedNothing(run *saltpeter.Run, job *saltpeter.Job) string {
 	text := fmt.Sprintf("no machine matches %s %q", job.TargetType, job.Targets)
 	if len(run.Machines) > 0 {
@@ -306,10 +295,12 @@ func matchedNothing(run *saltpeter.Run, job *saltpeter.Job) string {
 	return text
 }
 
-// backOff gives the wait after the nth failure in a row: from 250-500 ms to 4-8 s.
-func backOff(n int) time.Duration {
+// backOff gives the wait after the nth failure in a row: from 250-500 ms to 4-8 s, different for each run, so that
+// thousands that failed together do not come back together.
+func backOff(n int, run uint64) time.Duration {
 	d := beat << min(n-1, 4)
-	return d + rand.N(d)
+	spread := (run*2654435761 + uint64(n)*40503) % 1024
+	return d + d*time.Duration(spread)/1024
 }
 
 // sleep waits, or less if ctx ends.

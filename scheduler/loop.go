@@ -204,7 +204,9 @@ func (o *loop) sync() { o.latest = o.planner.sync(o.l.record.View(), o.badSchedu
 
 // badSchedule tells of a job in force that can't be scheduled. Configurations are checked before they get into force, so
 // this is a difference between two versions of the program.
-func (o *loop) badSchedule(job string, err error) { o.l.log.Error("compile schedule", "job", job, "err", err) }
+func (o *loop) badSchedule(job string, err error) {
+	o.l.log.Error("compile schedule", "job", job, "err", err)
+}
 
 // pullMarks pulls back marks that a wrong clock has left in the future: until then their jobs would not run at all. The
 // present clock must be agreed upon.

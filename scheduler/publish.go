@@ -63,7 +63,7 @@ func (p *publish) attempts(ctx context.Context) {
 			return
 		}
 		l.log.Warn("publish", "run", launch.RunID, "launch", launch.ID.String(), "err", err)
-		sleep(ctx, backOff(n))
+		sleep(ctx, backOff(n, launch.Run))
 	}
 }
 
