@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -232,13 +233,14 @@ func (r *driven) resolve(ctx context.Context, run *saltpeter.Run, job *saltpeter
 	if now, ok := r.l.record.View().Run(r.num); !ok || now.State != saltpeter.RunClaimed {
 		return again, nil // killed meanwhile
 	}
+	left := r.seen + set.ResolveRetry - r.l.clock.now()
 	switch {
 	case ctx.Err() != nil:
 		return gone, nil
-	case err != nil && r.l.clock.now() < r.seen+set.ResolveRetry:
+	case err != nil && left > 0:
 		r.l.log.Warn("resolve targets", "run", run.ID, "err", err)
 		r.failures++
-		sleep(ctx, backOff(r.failures, r.num))
+		sleep(ctx, min(backOff(r.failures, r.num), left))
 		return again, nil
 	case err != nil:
 		return again, r.l.record.EndRun(ctx, r.num, saltpeter.RunLaunchFailed, "resolve targets: "+err.Error())
@@ -271,16 +273,17 @@ func (r *driven) ask(ctx context.Context, set *saltpeter.Settings, job *saltpete
 	if err != nil {
 		return nil, err
 	}
-	return distinct(found), nil
+	return candidates(found, needUp), nil
 }
 
-// distinct drops machines that come twice: a machine is in a run once.
-func distinct(found []saltpeter.Resolved) []saltpeter.Resolved {
+// candidates drops machines that come twice: a machine is in a run once. Where nobody asked who is up, nobody is down.
+func candidates(found []saltpeter.Resolved, needUp bool) []saltpeter.Resolved {
 	seen := make(map[string]bool, len(found))
 	kept := make([]saltpeter.Resolved, 0, len(found))
 	for _, f := range found {
 		if !seen[f.Machine] {
 			seen[f.Machine] = true
+			f.Up = f.Up || !needUp
 			kept = append(kept, f)
 		}
 	}
@@ -288,7 +291,7 @@ func distinct(found []saltpeter.Resolved) []saltpeter.Resolved {
 }
 
 func matchedNothing(run *saltpeter.Run, job *saltpeter.Job) string {
-	text := fmt.Sprintf("no machine matches %s %q", job.TargetType, job.Targets)
+	text := fmt.Sprintf("no machine matches %s %q", job.TargetType, strings.Join(job.Targets, ","))
 	if len(run.Machines) > 0 {
 		text += fmt.Sprintf(" among the %d asked for", len(run.Machines))
 	}

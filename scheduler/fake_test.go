@@ -235,17 +235,22 @@ func (r record) SetTargets(_ context.Context, num uint64, found []saltpeter.Reso
 		if run.State != saltpeter.RunClaimed {
 			return nil, false
 		}
-		job := r.m.defs[run.Digest]
+		job, taken := r.m.defs[run.Digest], 0
 		for _, f := range found {
-			if job.NumberOfTargets > 0 && (!f.Up || len(run.targets) == job.NumberOfTargets) {
+			t := saltpeter.Target{Ref: saltpeter.TargetRef{Run: num, Target: uint32(len(run.targets))}, Machine: f.Machine}
+			switch {
+			case !f.Up:
+				t.State = saltpeter.Unreachable
+			case job.NumberOfTargets > 0 && taken == job.NumberOfTargets:
 				continue
+			default:
+				taken++
 			}
-			ref := saltpeter.TargetRef{Run: num, Target: uint32(len(run.targets))}
-			run.targets = append(run.targets, saltpeter.Target{Ref: ref, Machine: f.Machine})
+			run.targets = append(run.targets, t)
 		}
 		run.State = saltpeter.RunRunning
-		r.m.note("targets of %d: %d", num, len(run.targets))
 		run.count()
+		r.m.note("targets of %d: %d, %d down", num, len(run.targets), run.Counts[saltpeter.Unreachable])
 		return []uint64{num}, false
 	})
 }
@@ -522,7 +527,7 @@ func (f *launcher) Resolve(ctx context.Context, job saltpeter.Job, subset []stri
 	defer f.mu.Unlock()
 	for _, name := range f.machines {
 		if len(subset) == 0 || slices.Contains(subset, name) {
-			out = append(out, saltpeter.Resolved{Machine: name, Up: !f.down[name]})
+			out = append(out, saltpeter.Resolved{Machine: name, Up: needUp && !f.down[name]})
 		}
 	}
 	return out, nil

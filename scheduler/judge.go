@@ -40,7 +40,7 @@ func judgeLaunched(s *sign, set *saltpeter.Settings, now time.Duration) judgemen
 	}
 	// A start claim that is won and followed by silence must be noticed in time, too.
 	latest := min(over, now+set.LostAfter)
-	if s.batch.published == never || s.batch.direct {
+	if s.batch.published == never || s.batch.direct || s.heard {
 		return judgement{at: latest}
 	}
 	quiet := max(s.machine.last, s.batch.published)
