@@ -3,7 +3,6 @@ package cronexpr
 import (
 	"fmt"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/adhocore/gronx"
@@ -140,7 +139,7 @@ func (a *authority) askDays(sets *monthSets, f *spec, it item) {
 }
 
 // shapes gives a month, by its first day, of each length less 28 and first weekday.
-var shapes = sync.OnceValue(func() (months [4][7]time.Time) {
+func shapes() (months [4][7]time.Time) {
 	for left, t := 28, time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC); left > 0; t = t.AddDate(0, 1, 0) {
 		shape := &months[monthLen(t.Year(), int(t.Month()))-28][t.Weekday()]
 		if shape.IsZero() {
@@ -149,7 +148,7 @@ var shapes = sync.OnceValue(func() (months [4][7]time.Time) {
 		}
 	}
 	return months
-})
+}
 
 // gronx writes a span in gronx's words: always with both ends, since there `N/step` has no end.
 func (it item) gronx() string {

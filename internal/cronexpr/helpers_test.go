@@ -1,7 +1,6 @@
 package cronexpr
 
 import (
-	"bufio"
 	"encoding/json"
 	"os"
 	"strings"
@@ -52,14 +51,13 @@ func mustTime(t testing.TB, text string) time.Time {
 
 func readLines[T any](t testing.TB, path string) (all []T) {
 	t.Helper()
-	f, err := os.Open(path)
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	for line := range strings.Lines(string(data)) {
 		var one T
-		if err := json.Unmarshal(lines.Bytes(), &one); err != nil {
+		if err := json.Unmarshal([]byte(line), &one); err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}
 		all = append(all, one)
