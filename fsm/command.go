@@ -296,3 +296,19 @@ func Decode(b []byte) (Envelope, Command, error) {
 	}
 	return e.Env, c, nil
 }
+
+// NewestCode is the highest code that this program knows.
+const NewestCode = CodeBeginEpoch
+
+// DecodeBody reads a command's body alone, as another node sends it before the leader gives it its envelope.
+func DecodeBody(code Code, body []byte) (Command, error) {
+	empty := newCommand[code]
+	if empty == nil {
+		return nil, fmt.Errorf("%w: code %d", ErrUnknownCommand, code)
+	}
+	c := empty()
+	if err := decMode.Unmarshal(body, c); err != nil {
+		return nil, fmt.Errorf("decode command %d: %w", code, err)
+	}
+	return c, nil
+}

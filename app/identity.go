@@ -1,0 +1,105 @@
+package app
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/syscollective/saltpeter"
+)
+
+// identity is who a node is, for as long as its data directory lives: a lost directory means a new id.
+type identity struct {
+	NodeID    string `json:"node_id"`    // UUID
+	ClusterID string `json:"cluster_id"` // UUID
+}
+
+// loadIdentity reads node.json of the data directory, or writes it: with the ids that are given, else with new ones.
+func loadIdentity(dir, nodeID, clusterID string) (identity, error) {
+	path := filepath.Join(dir, "node.json")
+	var id identity
+	text, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(text, &id); err != nil || id.NodeID == "" || id.ClusterID == "" {
+			return id, fmt.Errorf("read %s: it does not name a node and a cluster", path)
+		}
+		if nodeID != "" && id.NodeID != nodeID || clusterID != "" && id.ClusterID != clusterID {
+			return id, fmt.Errorf("data directory %s belongs to node %s of cluster %s", dir, id.NodeID, id.ClusterID)
+		}
+		return id, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return id, fmt.Errorf("read node identity: %w", err)
+	}
+	id = identity{NodeID: orUUID(nodeID), ClusterID: orUUID(clusterID)}
+	if text, err = json.MarshalIndent(id, "", "  "); err != nil {
+		return id, fmt.Errorf("encode node identity: %w", err)
+	}
+	return id, writeSynced(path, append(text, '\n'))
+}
+
+func orUUID(id string) string {
+	if id != "" {
+		return id
+	}
+	return newUUID()
+}
+
+// newUUID gives a random UUID (version 4).
+func newUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// writeSynced writes a file so that it is there whole, or not at all, after a power loss.
+func writeSynced(path string, text []byte) error {
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// listenSocket opens the unix socket. One that a process which is gone has left behind is replaced; one that answers is
+// another node's.
+func listenSocket(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("make the socket's directory: %w", err)
+	}
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		_ = c.Close()
+		return nil, saltpeter.Errorf(saltpeter.CodeConflict, "another node serves the socket %s", path).WithHint("give this one another --socket")
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove a left-over socket: %w", err)
+	}
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("open socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return ln, nil
+}

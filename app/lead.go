@@ -1,0 +1,143 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/cluster"
+	"github.com/syscollective/saltpeter/fsm"
+	"github.com/syscollective/saltpeter/internal/buildinfo"
+	"github.com/syscollective/saltpeter/launcher/local"
+	"github.com/syscollective/saltpeter/scheduler"
+)
+
+// housekeepingEvery is how often retention and compaction are looked at.
+const housekeepingEvery = 5 * time.Second
+
+// lead is the leader's work in one term: the barrier has been passed.
+func (a *App) lead(ctx context.Context, term uint64) error {
+	rec := record{a, term}
+	if _, err := rec.do(ctx, cluster.Normal, &fsm.InitCluster{ClusterID: a.ident.ClusterID}); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.scheduler.Lead(ctx, term) })
+	g.Go(func() error { return a.enforceFiles(ctx) })
+	g.Go(func() error { return a.keepHouse(ctx, rec) })
+	return g.Wait()
+}
+
+// keepHouse proposes retention and compaction.
+func (a *App) keepHouse(ctx context.Context, rec record) error {
+	tick := time.NewTicker(housekeepingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := a.retain(ctx, rec); err != nil {
+			return endOfLead(ctx, err)
+		}
+		if from, to, ok := a.machine.Output().HalfDead(); ok {
+			if _, err := rec.do(ctx, cluster.Low, &fsm.CompactOutput{From: from, To: to}); err != nil {
+				return endOfLead(ctx, err)
+			}
+		}
+	}
+}
+
+func (a *App) retain(ctx context.Context, rec record) error {
+	for {
+		got, err := rec.do(ctx, cluster.Low, &fsm.Retain{})
+		if err != nil {
+			return err
+		}
+		if !got.(fsm.Retained).More {
+			return nil
+		}
+	}
+}
+
+// endOfLead gives nil for errors that only say that the leadership is over.
+func endOfLead(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, cluster.ErrNotLeader) || saltpeter.CodeOf(err) == saltpeter.CodeNoLeader {
+		<-ctx.Done() // the cluster ends what it has lost
+		return nil
+	}
+	return err
+}
+
+// launcherFor gives the launcher that settings name, nil where this node has none.
+func (a *App) launcherFor(set *saltpeter.Settings) scheduler.Launcher {
+	if set.Launcher != saltpeter.LauncherLocal {
+		return nil
+	}
+	var l scheduler.Launcher = local.New(local.Options{
+		Base: a.localBase(), Cluster: a.ident.ClusterID, Pin: a.ring.Pin().String(), URLs: a.gatewayURLs,
+		Machines: func() []string { return localMachines(set) },
+		Token: func(id saltpeter.LaunchID) string {
+			return a.ring.StartToken(a.machine.View().Epoch(), a.ident.ClusterID, id.String())
+		},
+	})
+	if a.opts.Seams.Launcher != nil {
+		l = a.opts.Seams.Launcher(l)
+	}
+	return l
+}
+
+func localMachines(set *saltpeter.Settings) []string {
+	if len(set.LocalMinions) == 0 {
+		return saltpeter.DefaultLocalMinions()
+	}
+	return set.LocalMinions
+}
+
+// launcherState says for people how the launcher is; empty is well.
+func (a *App) launcherState(set *saltpeter.Settings) string {
+	if set.Launcher == saltpeter.LauncherLocal {
+		return ""
+	}
+	return "no Salt connection: this version has no Salt launcher yet; ticks are recorded as skipped (set launcher: local in saltpeter_config to let this host play the machines)"
+}
+
+// gatewayURLs lists where wrappers may dial: this node first.
+func (a *App) gatewayURLs() []string {
+	urls := []string{a.gatewayURL()}
+	for _, n := range a.machine.View().Nodes() {
+		if n.ID != a.ident.NodeID && n.Gateway != "" {
+			urls = append(urls, n.Gateway)
+		}
+	}
+	return urls
+}
+
+// introduce tells the cluster who this node is, again whenever that changes.
+func (a *App) introduce(ctx context.Context) error {
+	var told fsm.NodeRecord
+	for {
+		me := fsm.NodeRecord{ID: a.ident.NodeID, Name: a.opts.Node.Name, Version: buildinfo.Version(), Commands: int(fsm.NewestCode),
+			Gateway: a.gatewayURL(), Files: a.files.digest()}
+		if me != told {
+			by := saltpeter.Actor{Name: me.Name, Origin: "node " + me.Name}
+			call, cancel := context.WithTimeout(ctx, 10*time.Second)
+			_, err := asked[fsm.Done](call, a, by, &fsm.SetNode{Node: me})
+			cancel()
+			if err == nil {
+				told = me
+			} else if ctx.Err() == nil {
+				a.log.Debug("not introduced yet", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
