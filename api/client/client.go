@@ -1,0 +1,279 @@
+// Package client speaks the HTTP API of a cluster's nodes. It owns no goroutine of its own: each call runs in its
+// caller's and ends with its context.
+//
+// A call goes to the node that answered last, and over the others when that one does not answer or can't serve. What
+// may be done twice without harm is repeated; anything else only when it certainly was not sent.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/api"
+)
+
+// How often and how fast a call is repeated.
+const (
+	rounds      = 3 // over all addresses
+	firstPause  = 100 * time.Millisecond
+	dialTimeout = 3 * time.Second
+	maxAnswer   = 256 << 20 // bytes of one JSON answer
+)
+
+// Config says where the nodes are.
+type Config struct {
+	Addrs     []Addr // at least one
+	UserAgent string
+}
+
+// Client is a client of one cluster. It is safe for concurrent use.
+type Client struct {
+	nodes []*node
+	agent string
+	last  atomic.Int64 // the node that answered last
+}
+
+type node struct {
+	addr Addr
+	http *http.Client
+}
+
+// New gives a client; it does not connect yet.
+func New(cfg Config) (*Client, error) {
+	if len(cfg.Addrs) == 0 {
+		return nil, saltpeter.Errorf(saltpeter.CodeInvalid, "no address of a node is given")
+	}
+	c := &Client{agent: cfg.UserAgent}
+	for _, a := range cfg.Addrs {
+		c.nodes = append(c.nodes, &node{addr: a, http: &http.Client{Transport: transport(a), CheckRedirect: noRedirect}})
+	}
+	return c, nil
+}
+
+// Close closes idle connections.
+func (c *Client) Close() {
+	for _, n := range c.nodes {
+		n.http.CloseIdleConnections()
+	}
+}
+
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+func transport(a Addr) *http.Transport {
+	dialer := net.Dialer{Timeout: dialTimeout}
+	t := &http.Transport{
+		DialContext:         dialer.DialContext,
+		TLSHandshakeTimeout: dialTimeout,
+		MaxIdleConnsPerHost: 16,
+		IdleConnTimeout:     time.Minute,
+		DisableCompression:  true,
+	}
+	if a.Socket != "" {
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", a.Socket)
+		}
+	}
+	return t
+}
+
+// request is one call of the API.
+type request struct {
+	method string
+	path   string // escaped, under /api/v1/
+	query  url.Values
+	body   any
+	header http.Header
+	once   bool // must not be repeated when it may have been done
+}
+
+// send gives the answer of the first node that serves the request; the caller closes its body. Other answers than
+// 2xx and 304 come as errors.
+func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
+	var body []byte
+	if r.body != nil {
+		var err error
+		if body, err = json.Marshal(r.body); err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
+		}
+	}
+	var last error
+	start := int(c.last.Load())
+	for try := range rounds * len(c.nodes) {
+		if try > 0 && try%len(c.nodes) == 0 {
+			if err := pause(ctx, firstPause<<(try/len(c.nodes)-1)); err != nil {
+				break
+			}
+		}
+		at := (start + try) % len(c.nodes)
+		resp, again, err := c.try(ctx, c.nodes[at], r, body)
+		if err == nil {
+			c.last.Store(int64(at))
+			return resp, nil
+		}
+		last = err
+		if !again || ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, c.explain(ctx, last)
+}
+
+// try sends the request to one node; again says whether another try can do no harm and may help.
+func (c *Client) try(ctx context.Context, n *node, r request, body []byte) (resp *http.Response, again bool, err error) {
+	target := n.addr.base() + "/api/v1/" + r.path
+	if len(r.query) > 0 {
+		target += "?" + r.query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, target, bytes.NewReader(body))
+	if err != nil {
+		return nil, false, fmt.Errorf("make request: %w", err)
+	}
+	for k, v := range r.header {
+		req.Header[k] = v
+	}
+	if r.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.agent != "" {
+		req.Header.Set("User-Agent", c.agent)
+	}
+	resp, err = n.http.Do(req)
+	if err != nil {
+		return nil, !r.once || unsent(err), &unreachable{n.addr.String(), err}
+	}
+	if resp.StatusCode < 300 || resp.StatusCode == http.StatusNotModified {
+		return resp, false, nil
+	}
+	err = problem(n.addr, resp)
+	return nil, !r.once && api.Retryable(saltpeter.CodeOf(err)), err
+}
+
+// unsent reports whether a request certainly did not reach a node.
+func unsent(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
+}
+
+// unreachable says which node did not answer.
+type unreachable struct {
+	addr string
+	err  error
+}
+
+func (e *unreachable) Error() string {
+	err := e.err
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err // without the URL, which says nothing to people
+	}
+	return fmt.Sprintf("%s does not answer: %v", e.addr, err)
+}
+func (e *unreachable) Unwrap() error { return e.err }
+
+// explain makes an error for people out of the last failure.
+func (c *Client) explain(ctx context.Context, err error) error {
+	if cause := ctx.Err(); cause != nil {
+		if errors.Is(cause, context.DeadlineExceeded) {
+			return saltpeter.Errorf(saltpeter.CodeTimeout, "gave up waiting").WithHint("%s", "the last failure: "+text(err))
+		}
+		return cause
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return saltpeter.Errorf(saltpeter.CodeForbidden, "may not open the socket: %w", err).
+			WithHint("root and the group saltpeter may")
+	}
+	if _, ok := errors.AsType[*unreachable](err); ok {
+		names := make([]string, len(c.nodes))
+		for i, n := range c.nodes {
+			names[i] = n.addr.String()
+		}
+		return saltpeter.Errorf(saltpeter.CodeUnavailable, "%w", err).
+			WithHint("is saltpeter running there? tried: %s; other addresses: SPCTL_ADDR or --addr", strings.Join(names, ", "))
+	}
+	return err
+}
+
+func text(err error) string {
+	if err == nil {
+		return "none"
+	}
+	return err.Error()
+}
+
+// pause waits for a time around d.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d/2 + rand.N(d))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// problem reads an error answer.
+func problem(a Addr, resp *http.Response) error {
+	defer discard(resp.Body)
+	var p api.Problem
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if media == "application/problem+json" && json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&p) == nil && p.Code != "" {
+		return p.Err()
+	}
+	e := saltpeter.Errorf(saltpeter.CodeInternal, "%s answers %s, not as a saltpeter node does", a, resp.Status).
+		WithHint("is this the address of the HTTP API?")
+	if resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusGatewayTimeout {
+		e.Code = saltpeter.CodeUnavailable
+	}
+	return e
+}
+
+// discard reads the rest of a small answer, so that its connection can be used again.
+func discard(body io.ReadCloser) {
+	io.Copy(io.Discard, io.LimitReader(body, 64<<10)) //nolint:errcheck // the answer is not needed
+	body.Close()                                      //nolint:errcheck // as above
+}
+
+// read decodes a JSON answer.
+func read[T any](resp *http.Response) (Answer[T], error) {
+	defer discard(resp.Body)
+	var a Answer[T]
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return a, saltpeter.Errorf(saltpeter.CodeUnavailable, "the answer broke off: %w", err)
+	}
+	if err := json.Unmarshal(raw, &a.Value); err != nil {
+		return a, saltpeter.Errorf(saltpeter.CodeInternal, "the answer is not what a saltpeter node gives: %w", err).
+			WithHint("is this the address of the HTTP API?")
+	}
+	a.Raw = bytes.TrimSpace(raw)
+	return a, nil
+}
+
+// Answer is what a node said, decoded and as it was.
+type Answer[T any] struct {
+	Value T
+	Raw   json.RawMessage
+}
+
+// call sends a request and decodes its answer.
+func call[T any](ctx context.Context, c *Client, r request) (Answer[T], error) {
+	resp, err := c.send(ctx, r)
+	if err != nil {
+		return Answer[T]{}, err
+	}
+	return read[T](resp)
+}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/syscollective/saltpeter/api"
+	"github.com/syscollective/saltpeter/api/client"
+)
+
+// Bounds of following.
+const (
+	followWait    = 30 * time.Second // one request for a change
+	followStreams = 64               // machines whose output is read at a time
+	maxPrefix     = 24               // columns of a machine's name before its lines
+	maxPartial    = 64 << 10         // bytes of a line that has no end yet
+)
+
+// follower shows a run until it is finished: states as they change, output as it comes. Its goroutines, one for each
+// machine's output, end before follow returns.
+type follower struct {
+	c      *cli
+	cl     *client.Client
+	run    string
+	only   map[string]bool // machines whose output is shown; nil = all
+	states bool            // tell states
+	silent bool            // show no output
+
+	seen    map[string]string // state that was told, by machine
+	started map[string]bool   // output is being read, by machine
+	slots   chan struct{}
+	streams sync.WaitGroup
+
+	failMu sync.Mutex
+	fail   error // first failure of a stream
+
+	outMu sync.Mutex // lines of different machines are not mixed
+}
+
+func newFollower(c *cli, cl *client.Client, run string, machines []string) *follower {
+	f := &follower{
+		c: c, cl: cl, run: run, seen: map[string]string{}, started: map[string]bool{}, slots: make(chan struct{}, followStreams),
+	}
+	if len(machines) > 0 {
+		f.only = map[string]bool{}
+		for _, m := range machines {
+			f.only[m] = true
+		}
+	}
+	return f
+}
+
+// follow returns the finished run.
+func (f *follower) follow(ctx context.Context) (client.Answer[api.Run], error) {
+	ctx, cancel := context.WithCancel(ctx)
+	run, err := f.watch(ctx)
+	if err != nil {
+		cancel() // the streams have nothing to wait for
+	}
+	f.streams.Wait()
+	cancel()
+	if err == nil {
+		err = f.fail
+	}
+	return run, err
+}
+
+func (f *follower) watch(ctx context.Context) (run client.Answer[api.Run], err error) {
+	tag := ""
+	for {
+		a, changed, err := f.cl.WaitRun(ctx, f.run, tag, followWait)
+		if err != nil {
+			return run, err
+		}
+		if changed != tag {
+			run, tag = a, changed
+			if err := f.update(ctx, &run.Value); err != nil {
+				return run, err
+			}
+		}
+		if run.Value.Final() {
+			return run, nil
+		}
+		// A list of many machines is not asked for at every change.
+		if err := sleep(ctx, min(time.Duration(run.Value.Counts["total"])*time.Millisecond, time.Second)); err != nil {
+			return run, err
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// update tells what changed and begins to read the output of the machines that started.
+func (f *follower) update(ctx context.Context, run *api.Run) error {
+	if run.Counts["total"] == 0 {
+		return nil // its machines are not known yet, or there are none
+	}
+	machines, err := f.cl.Machines(ctx, f.run, nil, 0)
+	if err != nil {
+		return err
+	}
+	width := 0
+	for i := range machines.Items {
+		width = max(width, min(text.StringWidth(printable(machines.Items[i].Machine)), maxPrefix))
+	}
+	alone := len(machines.Items) == 1 || len(f.only) == 1
+	for i := range machines.Items {
+		m := &machines.Items[i]
+		if f.only != nil && !f.only[m.Machine] {
+			continue
+		}
+		if f.states && f.seen[m.Machine] != m.State {
+			f.seen[m.Machine] = m.State
+			f.tell(m, width)
+		}
+		if !f.silent && !f.started[m.Machine] && (m.State == "started" || m.Stored > 0) {
+			f.started[m.Machine] = true
+			f.stream(ctx, m.Machine, f.writer(m.Machine, width, alone))
+		}
+	}
+	return nil
+}
+
+// tell shows the new state of a machine.
+func (f *follower) tell(m *api.Machine, width int) {
+	state := machineState(m)
+	line := state.text
+	switch {
+	case m.State == "ok":
+		line = "✓ ok"
+	case m.Final() && m.State != "maintenance":
+		line = "✗ " + m.State
+		if m.Code != nil {
+			line += fmt.Sprintf(" %d", *m.Code)
+		}
+	}
+	if m.Final() && m.Started != 0 {
+		line += " " + f.c.span(m.Started, m.Ended)
+	}
+	if r := remark(m); r != "" {
+		line += " (" + r + ")"
+	}
+	f.outMu.Lock()
+	defer f.outMu.Unlock()
+	f.c.say("%s  %s\n", pad(m.Machine, width), f.c.paint(state.color, printable(line)))
+}
+
+// stream reads one machine's output until it has its outcome.
+func (f *follower) stream(ctx context.Context, machine string, w *lines) {
+	f.streams.Go(func() {
+		select {
+		case f.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		err := f.cl.Output(ctx, f.run, machine, 0, true, w)
+		if flushed := w.flush(); err == nil {
+			err = flushed
+		}
+		<-f.slots
+		f.failMu.Lock()
+		defer f.failMu.Unlock()
+		if f.fail == nil && ctx.Err() == nil {
+			f.fail = err
+		}
+	})
+}
+
+// writer gives where a machine's output goes: as it is where there is one machine, else in lines behind its name.
+func (f *follower) writer(machine string, width int, alone bool) *lines {
+	w := &lines{out: f.c.out, mu: &f.outMu}
+	if !alone {
+		w.prefix = f.c.paint(faint, pad(machine, width)+" │ ")
+	}
+	return w
+}
+
+// pad makes a name width columns wide.
+func pad(name string, width int) string {
+	name = text.Trim(printable(name), maxPrefix)
+	return text.Pad(name, width, ' ')
+}
+
+// lines writes whole lines behind a prefix. Without a prefix it writes bytes as they come.
+type lines struct {
+	out     io.Writer
+	mu      *sync.Mutex // of out
+	prefix  string
+	partial []byte
+}
+
+// Write takes bytes; the last line waits for its end.
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.prefix == "" {
+		return l.out.Write(p)
+	}
+	rest := p
+	for {
+		line, after, found := bytes.Cut(rest, []byte("\n"))
+		l.partial = append(l.partial, line...)
+		if !found && len(l.partial) < maxPartial {
+			return len(p), nil
+		}
+		if err := l.line(); err != nil {
+			return 0, err
+		}
+		if !found {
+			return len(p), nil
+		}
+		rest = after
+	}
+}
+
+func (l *lines) line() error {
+	_, err := fmt.Fprintf(l.out, "%s%s\n", l.prefix, l.partial)
+	l.partial = l.partial[:0]
+	return err
+}
+
+// flush writes a last line that has no end.
+func (l *lines) flush() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.partial) == 0 {
+		return nil
+	}
+	return l.line()
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/api/client"
+)
+
+// maxSuggestions bounds how many guesses are shown.
+const maxSuggestions = 3
+
+// nearest gives the names that are most like a word, best first.
+func nearest(word string, names []string) []string {
+	type guess struct {
+		name string
+		far  int
+	}
+	var guesses []guess
+	most := max(2, len([]rune(word))/3)
+	for _, name := range names {
+		far := distance([]rune(strings.ToLower(word)), []rune(strings.ToLower(name)))
+		if strings.HasPrefix(name, word) {
+			far = min(far, most)
+		}
+		if far <= most {
+			guesses = append(guesses, guess{name, far})
+		}
+	}
+	slices.SortStableFunc(guesses, func(a, b guess) int { return a.far - b.far })
+	var best []string
+	for _, g := range guesses[:min(len(guesses), maxSuggestions)] {
+		best = append(best, g.name)
+	}
+	return best
+}
+
+// distance counts the insertions, deletions, replacements and swaps of neighbours that make b out of a.
+func distance(a, b []rune) int {
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return last[len(b)]
+}
+
+// meant gives the hint of an error: guesses, and where to look.
+func meant(guesses []string, see string) string {
+	if len(guesses) == 0 {
+		return see
+	}
+	return "did you mean: " + strings.Join(guesses, ", ") + "\n" + see
+}
+
+// missingJob adds guesses to the error of a job that is not there.
+func missingJob(ctx context.Context, cl *client.Client, name string, err error) error {
+	e, ok := errors.AsType[*saltpeter.Error](err)
+	if !ok || e.Code != saltpeter.CodeNotFound {
+		return err
+	}
+	jobs, failed := cl.Jobs(ctx, nil, 0)
+	if failed != nil {
+		return err
+	}
+	var names []string
+	for i := range jobs.Items {
+		names = append(names, jobs.Items[i].Name)
+	}
+	return e.WithHint("%s", meant(nearest(name, names), "see: spctl jobs"))
+}
+
+// missingMachine adds guesses to the error of a machine that is not in a run.
+func missingMachine(ctx context.Context, cl *client.Client, run string, names []string, err error) error {
+	e, ok := errors.AsType[*saltpeter.Error](err)
+	if !ok || e.Code != saltpeter.CodeNotFound || len(names) == 0 {
+		return err
+	}
+	machines, failed := cl.Machines(ctx, run, nil, 0)
+	if failed != nil {
+		return err
+	}
+	have := make([]string, len(machines.Items))
+	for i := range machines.Items {
+		have[i] = machines.Items[i].Machine
+	}
+	for _, name := range names {
+		if !slices.Contains(have, name) {
+			return e.WithHint("%s", meant(nearest(name, have), "see: spctl runs machines "+quote(run)))
+		}
+	}
+	return err
+}
