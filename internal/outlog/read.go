@@ -154,7 +154,7 @@ func (s *Store) walk(k Key, p *plan, visit func(*record) bool) (again bool, err 
 	buf := s.buffer()
 	defer s.bufs.Put(buf)
 	for _, part := range p.parts {
-		more, err := s.walkPart(k, part, buf, visit)
+		more, err := s.walkPart(k, part, p.epoch, buf, visit)
 		if err != nil {
 			if s.moved(p, part.v) {
 				return true, nil
@@ -176,7 +176,11 @@ func (s *Store) buffer() *[]byte {
 	return &b
 }
 
-func (s *Store) walkPart(k Key, p part, buf *[]byte, visit func(*record) bool) (bool, error) {
+// near is how many bytes of other keys' frames a read goes through before it looks for a shorter way.
+const near = 32 << 10
+
+// walkPart visits the frames of one part. It returns false if visit did.
+func (s *Store) walkPart(k Key, p part, epoch uint64, buf *[]byte, visit func(*record) bool) (bool, error) {
 	v := *p.v
 	if int64(p.ext.off) < v.flushed {
 		h, err := s.files.get(v.info.name(), false)
@@ -187,9 +191,10 @@ func (s *Store) walkPart(k Key, p part, buf *[]byte, visit func(*record) bool) (
 		v.f = h
 	}
 	left := p.ext.own()
-	scan := newScanner(&v, int64(p.ext.off), min(left, chunk), *buf)
+	last := int64(p.ext.off)
+	scan := newScanner(&v, last, min(left, chunk), *buf)
 	defer func() { *buf = scan.buf[:0] }()
-	for left > 0 {
+	for limit := last + near; left > 0 && scan.off < limit; {
 		r, off, err := scan.next()
 		if errors.Is(err, io.EOF) {
 			err = &CorruptError{Segment: v.info.No, Offset: off, Err: errShort}
@@ -200,9 +205,42 @@ func (s *Store) walkPart(k Key, p part, buf *[]byte, visit func(*record) bool) (
 		if r.key != k || r.isDrop() {
 			continue
 		}
-		if left -= r.size; !visit(&r) {
+		last, left, limit = off, left-r.size, limit+int64(r.size)
+		if !visit(&r) {
 			return false, nil
 		}
+	}
+	if left == 0 {
+		return true, nil
+	}
+	offs, err := s.chains.get(v.info.name(), epoch).after(&v, last, left/headLen, !v.head)
+	if err != nil {
+		return false, err
+	}
+	return s.hop(k, scan, offs, left, visit)
+}
+
+// hop visits the frames at offs until left bytes have gone by.
+func (s *Store) hop(k Key, scan *scanner, offs []uint32, left int, visit func(*record) bool) (bool, error) {
+	for _, off := range offs {
+		if left == 0 {
+			break
+		}
+		scan.seek(int64(off), left)
+		r, _, err := scan.next()
+		if err != nil {
+			return false, err
+		}
+		if r.key != k || r.isDrop() {
+			return false, &CorruptError{Segment: scan.seg, Offset: int64(off), Err: errFormat}
+		}
+		left -= r.size
+		if !visit(&r) {
+			return false, nil
+		}
+	}
+	if left != 0 {
+		return false, &CorruptError{Segment: scan.seg, Offset: scan.off, Err: errShort}
 	}
 	return true, nil
 }

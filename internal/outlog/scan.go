@@ -49,6 +49,12 @@ func (s *scanner) next() (record, int64, error) {
 	return r, at, nil
 }
 
+// seek goes to the frame at off; want is how much to read at once.
+func (s *scanner) seek(off int64, want int) {
+	s.off, s.want = off, min(want, chunk)
+	s.buf, s.lo = s.buf[:0], 0
+}
+
 // raw gives the bytes of the frame that next gave last.
 func (s *scanner) raw(r *record) []byte { return s.buf[s.lo-r.size : s.lo] }
 

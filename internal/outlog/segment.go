@@ -22,6 +22,7 @@ type view struct {
 	info    SegmentInfo
 	flushed int64
 	tail    []byte // the bytes from flushed on
+	head    bool   // more may come
 	f       io.ReaderAt
 }
 

@@ -97,7 +97,7 @@ func (s *Store) lookup(info SegmentInfo) *segment {
 func (s *Store) viewOf(g *segment) *view {
 	v := &view{info: g.SegmentInfo, flushed: g.flushed}
 	if g == s.segs.head() {
-		v.tail = s.tail
+		v.head, v.tail = true, s.tail
 	}
 	return v
 }

@@ -56,7 +56,8 @@ type Store struct {
 	dropped  uint64 // a Feed's records
 	failed   error
 
-	bufs sync.Pool // *[]byte, for reads
+	bufs   sync.Pool // *[]byte, for reads
+	chains chains
 }
 
 // Append adds a frame to a key's stream. A frame whose number is not above the key's last is ignored: it is there
