@@ -12,9 +12,9 @@
 //
 //   - Nothing is acked before the Report that carried it returned without an error, and never beyond the answer's Next.
 //   - Numbered words are passed on without a gap; one that comes too early is dropped and "expect" names the one wanted.
-//   - The words of one target are in at most one Report call at a time. Two calls are in flight, but they carry different
-//     targets, so that the order in which they commit does not matter; with cumulative acks a target loses nothing, for
-//     what arrives meanwhile travels together in its next call.
+//   - The words that a session tells of one target are in at most one Report call at a time. Two calls are in flight, but they
+//     carry different targets, so that the order in which they commit does not matter; with cumulative acks a target loses
+//     nothing, for what arrives meanwhile travels together in its next call.
 //   - A Report that failed may have committed. Its words stay here and are reported again, in order, for as long as the
 //     session lives; the record takes each number once. When the session has ended they are reported once more, and after
 //     that they are the wrapper's to send again on its next session: it keeps everything that was not acked.

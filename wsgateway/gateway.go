@@ -30,7 +30,8 @@ type Gateway struct {
 	fresh    chan *session // from the upgrade to Serve, which starts the reader
 	open     atomic.Int64  // sessions, from the upgrade to the closed connection
 	pending  sync.WaitGroup
-	slots    chan struct{} // one per connection that is not upgraded yet
+	shaking  atomic.Int64  // connections that are not upgraded yet
+	slots    chan struct{} // one per such connection, and one for the next
 	stopping chan struct{} // closed when Serve takes no more connections
 
 	mu       sync.Mutex
@@ -149,7 +150,7 @@ func (g *Gateway) Sessions() Stats {
 	targets := len(g.lanes)
 	g.mu.Unlock()
 	words, bytes := g.batch.queued()
-	return Stats{Sessions: int(g.open.Load()), Handshakes: len(g.slots), Targets: targets, QueuedWords: words, QueuedBytes: bytes}
+	return Stats{Sessions: int(g.open.Load()), Handshakes: int(g.shaking.Load()), Targets: targets, QueuedWords: words, QueuedBytes: bytes}
 }
 
 // register makes s known for closing, before its reader starts.

@@ -66,6 +66,7 @@ func (g *Gateway) connState(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		g.pending.Add(1)
+		g.shaking.Add(1)
 	case http.StateClosed:
 		g.handedOver()
 	}
@@ -73,6 +74,7 @@ func (g *Gateway) connState(_ net.Conn, state http.ConnState) {
 
 func (g *Gateway) handedOver() {
 	<-g.slots
+	g.shaking.Add(-1)
 	g.pending.Done()
 }
 
