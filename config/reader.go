@@ -81,7 +81,7 @@ func (r *reader) text(key, fallback string) string {
 func (r *reader) surprise(f field) {
 	if form := f.val.odd(); form != "" {
 		s, _ := f.val.asText()
-		r.warn(f, fmt.Sprintf("write %s: %s, or '%s' in quotes for the text", f.name, s, f.val.text),
+		r.warn(f, fmt.Sprintf("write %s: %s, or '%s' in quotes for the text", f.key.text, s, f.val.text),
 			"%s is %s to YAML (%s), as it was to the Python program", f.val.text, s, form)
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"math"
 	"math/big"
 	"regexp"
@@ -140,7 +141,7 @@ func readReal(text string) (float64, bool) {
 	value := 0.0
 	for part := range strings.SplitSeq(whole, ":") {
 		p, err := strconv.ParseFloat(part, 64)
-		if err != nil {
+		if err != nil && !errors.Is(err, strconv.ErrRange) { // out of range is infinite, as in Python
 			return 0, false
 		}
 		value = value*60 + p

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math/big"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -108,6 +109,10 @@ func (d *decoder) scalar(n *yaml.Node, v *value, path string) {
 	case n.Tag == "!!int" || n.Tag == "!!float" || n.Tag == "!!bool" || n.Tag == "!!null" || n.Tag == "!!timestamp":
 		if v.scalar = resolve(n.Value); v.kind == kindText {
 			d.refuse(n, path, "leave the tag out, or write such a value", "%q is not a value for the tag %s", n.Value, n.Tag)
+		}
+		if n.Tag == "!!float" && v.kind == kindInt {
+			v.kind = kindFloat
+			v.real, _ = new(big.Float).SetInt(v.num).Float64()
 		}
 	default:
 		d.refuse(n, path, "leave the tag out", "the tag %s is not known here", n.Tag)

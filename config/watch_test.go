@@ -1,0 +1,176 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// watched runs a watcher of a directory in a bubble and collects what it delivers.
+type watched struct {
+	*Watcher
+	got    []*Result
+	cancel context.CancelFunc
+	ended  chan error
+}
+
+func watch(t *testing.T, dir string) *watched {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &watched{cancel: cancel, ended: make(chan error, 1)}
+	w.Watcher = NewWatcher(dir, slog.New(slog.DiscardHandler), func(r *Result) { w.got = append(w.got, r) })
+	go func() { w.ended <- w.Run(ctx) }()
+	synctest.Wait()
+	return w
+}
+
+// polls lets the time of n polls pass.
+func polls(n int) {
+	time.Sleep(time.Duration(n) * pollEvery)
+	synctest.Wait()
+}
+
+func (w *watched) stop(t *testing.T) {
+	t.Helper()
+	w.cancel()
+	if err := <-w.ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("Run returned %v", err)
+	}
+}
+
+// check compares the number of results so far, and of the jobs and errors in the last one.
+func (w *watched) check(t *testing.T, when string, results, jobs, errors int) {
+	t.Helper()
+	if len(w.got) != results {
+		t.Fatalf("%s: %d results, want %d", when, len(w.got), results)
+	}
+	if last := w.got[results-1]; last.Counts.Jobs != jobs || last.Counts.Errors != errors {
+		t.Errorf("%s: %s, want %d jobs and %d errors", when, last.Summary(), jobs, errors)
+	}
+}
+
+func TestWatcherDeliversQuietChanges(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a.yaml", jobText(""))
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, dir)
+		w.check(t, "at once", 1, 1, 0)
+		polls(10)
+		w.check(t, "unchanged", 1, 1, 0)
+
+		write(t, dir, "a.yaml", "other:\n  schedule: '@daily'\n  command: c\n  targets: '*'\n")
+		polls(2)
+		w.check(t, "changed, not quiet yet", 1, 1, 0)
+		polls(1)
+		w.check(t, "quiet for two polls", 2, 1, 0)
+		if name := w.got[1].Jobs[0].Name; name != "other" {
+			t.Errorf("job %s in force", name)
+		}
+
+		write(t, dir, "b.yaml", "broken: [")
+		polls(3)
+		w.check(t, "broken", 3, 1, 1)
+		remove(t, dir, "b.yaml")
+		polls(3)
+		w.check(t, "mended", 4, 1, 0)
+		w.stop(t)
+	})
+}
+
+// While somebody keeps writing, nothing is read; then the end of it is, once.
+func TestWatcherWaitsForQuiet(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a.yaml", jobText(""))
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, dir)
+		text := jobText("")
+		for range 8 {
+			text += "# more\n"
+			write(t, dir, "a.yaml", text)
+			polls(1)
+		}
+		w.check(t, "being written", 1, 1, 0)
+		polls(3)
+		w.check(t, "written", 2, 1, 0)
+		w.stop(t)
+	})
+}
+
+// Touching or rewriting a file with what it held is no change.
+func TestWatcherIgnoresSameContents(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a.yaml", jobText(""))
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, dir)
+		now := time.Now().Add(time.Hour)
+		if err := os.Chtimes(filepath.Join(dir, "a.yaml"), now, now); err != nil {
+			t.Fatal(err)
+		}
+		polls(6)
+		remove(t, dir, "a.yaml")
+		write(t, dir, "a.yaml", jobText(""))
+		polls(6)
+		w.check(t, "rewritten", 1, 1, 0)
+		w.stop(t)
+	})
+}
+
+// An empty directory, or one that went away, is an error and never "no jobs"; coming back ends it.
+func TestWatcherEmptyDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "a.yaml", jobText(""))
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, dir)
+		remove(t, dir, "a.yaml")
+		polls(3)
+		w.check(t, "empty", 2, 0, 1)
+		remove(t, dir, "")
+		polls(3)
+		w.check(t, "absent", 3, 0, 1)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, dir, "a.yaml", jobText(""))
+		polls(3)
+		w.check(t, "back", 4, 1, 0)
+		w.stop(t)
+	})
+}
+
+func TestWatcherReload(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a.yaml", jobText(""))
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, dir)
+		if r, err := w.Reload(t.Context()); err != nil || r.Counts.Jobs != 1 {
+			t.Errorf("reload: %v, %v", r, err)
+		}
+		w.check(t, "forced without a change", 2, 1, 0)
+		write(t, dir, "b.yaml", "two:\n  schedule: '@daily'\n  command: c\n  targets: '*'\n")
+		if _, err := w.Reload(t.Context()); err != nil {
+			t.Error(err)
+		}
+		w.check(t, "forced at once", 3, 2, 0)
+		polls(5)
+		w.check(t, "and not again", 3, 2, 0)
+		w.stop(t)
+		if _, err := w.Reload(context.Background()); !errors.Is(err, ErrStopped) {
+			t.Errorf("reload after the end: %v", err)
+		}
+	})
+}
+
+func remove(t *testing.T, dir, name string) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(dir, name)); err != nil {
+		t.Fatal(err)
+	}
+}
