@@ -184,6 +184,7 @@ func TestPlanWithoutTicks(t *testing.T) {
 	if !slices.Equal(told, []string{"bad"}) {
 		t.Errorf("told of %q", told)
 	}
+	m.jobs["good"].mark = 1_767_225_660
 	repaired := testJob("bad")
 	m.put(repaired, 1_767_225_600)
 	p.sync(view{m}, noBad(t))

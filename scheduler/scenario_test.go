@@ -67,7 +67,9 @@ func difference(want, got string) string {
 	for i < len(w) && i < len(g) && w[i] == g[i] {
 		i++
 	}
-	near := func(lines []string) string { return strings.Join(lines[max(0, min(i-3, len(lines))):min(i+5, len(lines))], "\n") }
+	near := func(lines []string) string {
+		return strings.Join(lines[max(0, min(i-3, len(lines))):min(i+5, len(lines))], "\n")
+	}
 	return fmt.Sprintf("line %d\n--- want\n%s\n--- got\n%s", i+1, near(w), near(g))
 }
 
