@@ -1,0 +1,53 @@
+# What people and CI call. `make help` lists it.
+SHELL := /bin/bash
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X github.com/syscollective/saltpeter/internal/buildinfo.version=$(VERSION)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
+GOLANGCI_VERSION := v2.15.0
+STATICCHECK_VERSION := v0.8.2
+GOBIN := $(shell go env GOPATH)/bin
+TESTFLAGS ?=
+
+.PHONY: help build test race fuzz bench lint fmt tools demo crashpoints planted clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+build: ## build saltpeter, spctl and sp_wrapper into bin/ (sp_wrapper also for arm64)
+	@mkdir -p bin
+	$(GOBUILD) -o bin/saltpeter ./cmd/saltpeter
+	$(GOBUILD) -o bin/spctl ./cmd/spctl
+	$(GOBUILD) -o bin/sp_wrapper ./cmd/sp_wrapper
+	GOARCH=arm64 $(GOBUILD) -o bin/sp_wrapper-linux-arm64 ./cmd/sp_wrapper
+
+test: build ## all tests, with a minute of crash points
+	go test -timeout 6m $(TESTFLAGS) ./...
+
+race: ## all tests under the race detector
+	go test -race -timeout 20m ./...
+
+fuzz: ## every fuzz target for 20 s
+	@for p in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
+	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime 20s -fuzzminimizetime 10x $$p || exit 1; \
+	  done; done
+
+bench: ## all benchmarks once
+	go test -run '^$$' -bench . -benchtime 200ms ./...
+
+tools: ## install the linters
+	@test -x $(GOBIN)/golangci-lint || go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	@test -x $(GOBIN)/staticcheck || go install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)
+
+lint: tools ## golangci-lint and staticcheck
+	$(GOBIN)/golangci-lint run ./...
+	$(GOBIN)/staticcheck ./...
+
+fmt: ## format the code
+	gofmt -w $$(git ls-files '*.go')
+
+demo: build ## one node with local machines and a sample configuration, in a temporary directory
+	@deploy/demo/run
+
+clean: ## remove what was built
+	rm -rf bin dist
