@@ -287,3 +287,5 @@ func bubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	synctest.Test(t, f)
 }
+
+func noContact() (time.Duration, bool) { return 0, false }

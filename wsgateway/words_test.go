@@ -475,3 +475,30 @@ func TestFairShares(t *testing.T) {
 		}
 	})
 }
+
+// While a target's words are in a call, what it tells more waits, though a second call would be free.
+func TestOneCallPerTarget(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := oneTarget(t)
+		c := serve(t, r, nil).granted("a")
+		in, out := make(chan struct{}), make(chan struct{})
+		r.gate = func() { in <- struct{}{}; <-out }
+		c.output(1, "1")
+		<-in
+		c.output(2, "2")
+		c.output(3, "3")
+		time.Sleep(time.Second)
+		select {
+		case <-in:
+			t.Fatal("a second call with the same target")
+		default:
+		}
+		out <- struct{}{}
+		<-in
+		out <- struct{}{}
+		c.wantAck(2)
+		if a := c.want(wire.TypeAck); a.Next != 4 {
+			t.Fatalf("the two that waited are acked one by one: %+v", a)
+		}
+	})
+}
