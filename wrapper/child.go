@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -21,7 +22,7 @@ const (
 
 // child waits for its instruction and becomes the command. It only returns, with an exit code, if it does not.
 func child(now func() time.Duration) int {
-	syscall.CloseOnExec(childStatus)
+	keepNothing()
 	status := os.NewFile(childStatus, "status")
 	_ = os.WriteFile("/proc/self/comm", []byte(childName), 0) // without its name, the parent goes by the one it was born with
 	control := os.NewFile(childControl, "control")
@@ -38,6 +39,21 @@ func child(now func() time.Duration) int {
 	}
 	_, _ = io.WriteString(status, text)
 	return 1
+}
+
+// keepNothing lets no file but the standard ones pass to the next program: callers leak some now and then, and a command
+// that held the status pipe would never be seen to have started.
+func keepNothing() {
+	syscall.CloseOnExec(childStatus)
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, fd := range fds {
+		if n, err := strconv.Atoi(fd.Name()); err == nil && n > 2 {
+			syscall.CloseOnExec(n)
+		}
+	}
 }
 
 // become gives up what the wrapper has, looks at the clock as its last act, and executes.

@@ -76,6 +76,7 @@ func launch(args []string, version string, std Streams) error {
 		return err
 	}
 	defer null.Close()
+	keepNothing()
 	proc, err := os.StartProcess("/proc/self/exe", append([]string{"sp_wrapper", modeRun}, args...), &os.ProcAttr{
 		Env:   os.Environ(),
 		Files: []*os.File{null, logFile, logFile},

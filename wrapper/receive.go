@@ -201,6 +201,8 @@ func (s *Session) onResumedUnstarted(seat *seat, m *wire.Message, state saltpete
 	case state == saltpeter.Granted: // its grant follows; should it not, an ask brings it
 		seat.mayAsk, seat.open = true, true
 		t.askOpen, t.askAt = false, s.now.Add(time.Second)
+	case s.helloRefused: // never granted, and there is no asking without hello
+		t.leave()
 	default:
 		seat.mayAsk = true
 		t.askOpen, t.askAt = false, s.now
