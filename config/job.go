@@ -279,7 +279,12 @@ func (r jobReader) unknownKey(f field) {
 	r.warnf(f.key.at(), r.inner(f.name), hint, "%s is not a key of a job", f.name)
 }
 
+// checkSize refuses a definition that does not fit into an entry. Every text of it stands in Written too, and JSON makes six bytes
+// of one at most: most jobs are so far below that nothing has to be encoded.
 func (r jobReader) checkSize(f field) {
+	if 2*6*len(r.job.Written) < maxDefinition/2 {
+		return
+	}
 	encoded, err := r.job.Encode()
 	if err != nil {
 		r.errorf(f.key.at(), r.path, "", "%v", err)

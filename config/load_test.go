@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	_ "time/tzdata" // the zones must be there wherever the tests run
 
 	"github.com/syscollective/saltpeter"
 )
@@ -146,6 +147,7 @@ func TestJobKeys(t *testing.T) {
 		{"env: {A: true, B: 010, C: 1.50, D: x}", func(j *saltpeter.Job) bool {
 			return j.Env["A"] == "True" && j.Env["B"] == "8" && j.Env["C"] == "1.5" && j.Env["D"] == "x"
 		}},
+		{"number_of_targets: 05", func(j *saltpeter.Job) bool { return j.NumberOfTargets == 5 }},
 		{"unheard_of: {a: [1, on, 2025-01-01]}", func(j *saltpeter.Job) bool {
 			return strings.Contains(string(j.Written), `"unheard_of":{"a":[1,true,"2025-01-01"]}`)
 		}},
@@ -154,6 +156,24 @@ func TestJobKeys(t *testing.T) {
 		r := one(jobText(tt.keys))
 		if !r.OK() || !tt.ok(jobOf(t, r, "j")) {
 			t.Errorf("%s\ngives %s\n%s", tt.keys, encoded(t, r.Jobs[0]), r)
+		}
+	}
+}
+
+// Numbers as people write them in schedules, and what the Python program made of them.
+func TestScheduleNumbers(t *testing.T) {
+	for text, want := range map[string]string{"05": "5", "00": "0", "08": "08", "7": "7", "'010'": "010", "1_0": "10", "+5": "5", "'*/5'": "*/5", "0,30": "0,30"} {
+		r := one("j: {min: " + text + ", hour: 0, dom: '*', mon: jan, dow: '?', command: c, targets: a}\n")
+		if strings.Contains(text, ",") {
+			r = one("j:\n  min: " + text + "\n  hour: 0\n  dom: '*'\n  mon: jan\n  dow: '?'\n  command: c\n  targets: a\n")
+		}
+		if !r.OK() {
+			t.Errorf("%s: %s", text, r)
+			continue
+		}
+		got := jobOf(t, r, "j").Schedule.Min
+		if got != want {
+			t.Errorf("%s is %q, want %q", text, got, want)
 		}
 	}
 }
@@ -304,6 +324,23 @@ func TestAnchorBomb(t *testing.T) {
 	r := one(b.String())
 	if r.OK() || !strings.Contains(r.String(), "once its anchors are followed") {
 		t.Errorf("got %.500s", r)
+	}
+}
+
+// A large file with many slips is not parsed again for ever: the first ones are reported.
+func TestManySyntaxErrors(t *testing.T) {
+	text := strings.Repeat("  key: [value, value, value]\n", 20_000)
+	var b strings.Builder
+	for i := range 30 {
+		b.WriteString("j" + string(rune('a'+i%26)) + string(rune('a'+i/26)) + ":\n" + text[:len(text)/30] + "  bad: ]\n")
+	}
+	start := time.Now()
+	r := one(b.String())
+	if r.Counts.Errors < 10 {
+		t.Errorf("%d errors", r.Counts.Errors)
+	}
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("took %v", took)
 	}
 }
 

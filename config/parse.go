@@ -15,7 +15,7 @@ import (
 const (
 	// maxRepairs bounds how often one file is read again after a syntax error, to find the next one.
 	maxRepairs = 20
-	// maxSearch bounds the bytes that are parsed again to find the line of a syntax error.
+	// maxSearch bounds the bytes of one file that are parsed again to find the lines of its syntax errors.
 	maxSearch = 32 << 20
 )
 
@@ -25,7 +25,7 @@ func parse(src *source, rep *report) *yaml.Node {
 	if !checkText(src, rep) {
 		return nil
 	}
-	work := *src
+	work, budget := *src, maxSearch
 	work.lines = slices.Clone(src.lines)
 	for range maxRepairs {
 		root, second, err := readYAML(work.text(len(work.lines)))
@@ -36,7 +36,7 @@ func parse(src *source, rep *report) *yaml.Node {
 		if err == nil {
 			return root
 		}
-		line := work.failing()
+		line := work.failing(&budget)
 		if !work.quoteStar(line, rep) {
 			work.explain(line, err, src, rep)
 			work.takeOut(line)
@@ -98,11 +98,14 @@ func readYAML(text string) (root *yaml.Node, second int, err error) {
 }
 
 // failing finds the line at which the text stops being YAML: first the top-level block, then the last line in it up to which the
-// text can still be read. (The library's own line is the beginning of the mapping around it, or missing.)
-func (s *source) failing() int {
+// text can still be read. (The library's own line is the beginning of the mapping around it, or missing.) Once the budget of bytes
+// is used up, the beginning of the block has to do.
+func (s *source) failing(budget *int) int {
 	starts := s.blocks()
 	bad := func(n int) bool {
-		_, _, err := readYAML(s.text(n))
+		text := s.text(n)
+		*budget -= len(text)
+		_, _, err := readYAML(text)
 		return err != nil
 	}
 	lo, hi := 0, len(starts)-1
@@ -120,11 +123,8 @@ func (s *source) failing() int {
 			last = starts[lo+1]
 		}
 	}
-	budget := maxSearch
-	for n := last - 1; n > first && budget > 0; n-- {
-		text := s.text(n)
-		budget -= len(text)
-		if _, _, err := readYAML(text); err == nil {
+	for n := last - 1; n > first && *budget > 0; n-- {
+		if !bad(n) {
 			return n + 1
 		}
 	}

@@ -27,6 +27,7 @@ type Watcher struct {
 	dir     string
 	deliver func(*Result)
 	log     *slog.Logger
+	read    func(dir string) *Result // Load, but for tests
 	reload  chan chan *Result
 	stopped chan struct{}
 }
@@ -34,7 +35,7 @@ type Watcher struct {
 // NewWatcher makes a watcher of a directory. deliver is called from Run's goroutine with every new result, good or broken; while it
 // works nothing is polled.
 func NewWatcher(dir string, log *slog.Logger, deliver func(*Result)) *Watcher {
-	return &Watcher{dir: dir, deliver: deliver, log: log, reload: make(chan chan *Result), stopped: make(chan struct{})}
+	return &Watcher{dir: dir, deliver: deliver, log: log, read: Load, reload: make(chan chan *Result), stopped: make(chan struct{})}
 }
 
 // Run loads at once, then polls until the context ends; it always returns the context's error. It may be called once.
@@ -99,7 +100,7 @@ func (p *poller) poll() {
 func (p *poller) load(force bool) *Result {
 	p.loaded = stampDir(p.dir)
 	p.seen, p.quiet = p.loaded, 0
-	r := Load(p.dir)
+	r := p.read(p.dir)
 	if after := stampDir(p.dir); after != p.loaded && !force {
 		p.loaded, p.seen = "", after
 		return r

@@ -21,9 +21,15 @@ type watched struct {
 
 func watch(t *testing.T, dir string) *watched {
 	t.Helper()
+	return watchWith(t, dir, Load)
+}
+
+func watchWith(t *testing.T, dir string, read func(string) *Result) *watched {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &watched{cancel: cancel, ended: make(chan error, 1)}
 	w.Watcher = NewWatcher(dir, slog.New(slog.DiscardHandler), func(r *Result) { w.got = append(w.got, r) })
+	w.read = read
 	go func() { w.ended <- w.Run(ctx) }()
 	synctest.Wait()
 	return w
@@ -116,6 +122,49 @@ func TestWatcherIgnoresSameContents(t *testing.T) {
 		write(t, dir, "a.yaml", jobText(""))
 		polls(6)
 		w.check(t, "rewritten", 1, 1, 0)
+		w.stop(t)
+	})
+}
+
+// An edit in place that keeps the size and sets the time of the file back is seen all the same.
+func TestWatcherSeesHiddenEdit(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a.yaml", jobText("cwd: /a"))
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, dir)
+		path := filepath.Join(dir, "a.yaml")
+		before, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, dir, "a.yaml", jobText("cwd: /b"))
+		if err := os.Chtimes(path, before.ModTime(), before.ModTime()); err != nil {
+			t.Fatal(err)
+		}
+		polls(3)
+		w.check(t, "edited", 2, 1, 0)
+		w.stop(t)
+	})
+}
+
+// A result that was read while somebody wrote may be of two halves: it is not delivered.
+func TestWatcherDropsTornRead(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a.yaml", jobText(""))
+	synctest.Test(t, func(t *testing.T) {
+		reads := 0
+		w := watchWith(t, dir, func(dir string) *Result {
+			r := Load(dir)
+			if reads++; reads == 2 {
+				write(t, dir, "b.yaml", "broken: [")
+			}
+			return r
+		})
+		write(t, dir, "a.yaml", jobText("cwd: /b"))
+		polls(3)
+		w.check(t, "torn", 1, 1, 0)
+		polls(2)
+		w.check(t, "whole", 2, 1, 1)
 		w.stop(t)
 	})
 }
