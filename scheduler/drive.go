@@ -243,15 +243,27 @@ func (r *driven) resolve(ctx context.Context, run *saltpeter.Run, job *saltpeter
 		sleep(ctx, min(backOff(r.failures, r.num), left))
 		return again, nil
 	case err != nil:
-		return again, r.l.record.EndRun(ctx, r.num, saltpeter.RunLaunchFailed, "resolve targets: "+err.Error())
+		err = r.l.record.EndRun(ctx, r.num, saltpeter.RunLaunchFailed, "resolve targets: "+err.Error())
+		return again, r.unclaimed(err)
 	case len(machines) == 0:
-		return again, r.l.record.EndRun(ctx, r.num, saltpeter.RunNoTargets, matchedNothing(run, job))
+		return again, r.unclaimed(r.l.record.EndRun(ctx, r.num, saltpeter.RunNoTargets, matchedNothing(run, job)))
 	}
 	if some {
 		rand.Shuffle(len(machines), func(i, j int) { machines[i], machines[j] = machines[j], machines[i] })
 	}
 	r.inherited = true // nothing is launched yet
-	return again, r.l.record.SetTargets(ctx, r.num, machines)
+	return again, r.unclaimed(r.l.record.SetTargets(ctx, r.num, machines))
+}
+
+// unclaimed holds a proposal to having ended the state "claimed": the launcher must not be asked in a circle.
+func (r *driven) unclaimed(err error) error {
+	if err != nil {
+		return err
+	}
+	if now, ok := r.l.record.View().Run(r.num); ok && now.State == saltpeter.RunClaimed {
+		return errors.New("run is still without targets after they were set")
+	}
+	return nil
 }
 
 // ask bounds one question to the launcher, so that one that hangs leaves time for another.

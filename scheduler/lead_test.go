@@ -25,7 +25,7 @@ func TestClaimNeverBeforeTick(t *testing.T) {
 					return start.Add(time.Duration(float64(time.Since(start)) * rate))
 				}
 				s.m.wall = s.sched.options.Wall
-				s.none = true
+				s.none.Store(true)
 				j := testJob("j")
 				j.Schedule.Sec = "*"
 				s.m.put(j, start.Unix())
@@ -53,7 +53,7 @@ func TestEarlyAnswerIsPlannedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		defer s.depose()
-		s.none = true
+		s.none.Store(true)
 		s.m.wall = func() time.Time { return s.wall().Add(-300 * time.Millisecond) } // the commands' time
 		s.m.put(testJob("j"), time.Now().Unix())
 		s.lead()
@@ -181,7 +181,7 @@ func TestConfigurationIsPlannedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		defer s.depose()
-		s.none = true
+		s.none.Store(true)
 		s.m.told = func([]uint64, bool) {} // not even told of
 		s.lead()
 		time.Sleep(1500 * time.Millisecond)
@@ -191,6 +191,8 @@ func TestConfigurationIsPlannedAtOnce(t *testing.T) {
 			s.m.put(j, s.wall().Unix())
 		}})
 		time.Sleep(time.Second)
+		s.m.mu.Lock()
+		defer s.m.mu.Unlock()
 		if n := len(s.m.jobs["new"].skips); err != nil || n != 1 {
 			t.Errorf("%d ticks, %v", n, err)
 		}
@@ -289,6 +291,8 @@ func TestManyRuns(t *testing.T) {
 		if len(l.silence.machines)+len(l.silence.hellos)+len(l.silence.heap.items) > 0 {
 			t.Error("something is kept of finished runs")
 		}
+		s.m.mu.Lock()
+		defer s.m.mu.Unlock()
 		for num, r := range s.m.runs {
 			if r.State != saltpeter.RunFailed || r.targets[2].State != saltpeter.NotStarted {
 				t.Fatalf("run %d: %s, %+v", num, r.State, r.targets)

@@ -52,7 +52,5 @@ func (l *leadership) changed(runs []uint64, jobsOrWindows bool) {
 	}
 }
 
-// launcher gives the launcher of the settings in force, nil if there is none.
-func (l *leadership) launcher() Launcher { return l.launcherOf(l.record.View().Settings()) }
-
+// launcherOf gives the launcher that settings name, nil if there is none.
 func (l *leadership) launcherOf(set *saltpeter.Settings) Launcher { return l.options.Launcher(set) }

@@ -121,13 +121,14 @@ func (o *loop) turn(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if again { // configurations wait until every tick before them is decided
+	switch {
+	case again: // configurations wait until every tick before them is decided
 		return replan, nil
-	}
-	if o.enforce(ctx, now) {
+	case ctx.Err() == nil && o.enforce(ctx, now):
 		return 0, nil
+	default:
+		return o.sleepFor(), nil
 	}
-	return o.sleepFor(), nil
 }
 
 // claim proposes everything that is due at now, and says whether something has to be planned again.

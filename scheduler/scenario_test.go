@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,7 +27,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scenarios give into th
 //	job NAME [sec=] [hour=] [grace=] [number=] [batch=] [direct]   put a job in force; it starts now
 //	drop NAME, pause NAME, resume NAME                                 resume moves the mark, as lifting a pause does
 //	set KEY=DURATION …                                                 settings: lost, window, silence, ping, retry
-//	machines NAME…, down NAME…                                         what the launcher knows
+//	machines NAME…, down NAME…, maintenance NAME…                      what the launcher knows, what the record knows
 //	launcher none|local, resolve|publish|ping ok|hang|ERROR            what the launcher does
 //	lead, depose                                                       begin a term, end it
 //	advance DURATION, freeze DURATION                                  time goes by; freeze: while this process is stopped
@@ -103,7 +104,7 @@ type stage struct {
 	m       *model
 	f       *launcher
 	sched   *Scheduler
-	none    bool // no launcher
+	none    atomic.Bool // no launcher
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 	clockMu sync.Mutex // guards step and clock
@@ -118,7 +119,7 @@ func newStage(t *testing.T) *stage {
 	s.sched = New(Options{
 		Record: func(term uint64) Record { return record{s.m, term} },
 		Launcher: func(*saltpeter.Settings) Launcher {
-			if s.none {
+			if s.none.Load() {
 				return nil
 			}
 			return s.f
@@ -171,15 +172,10 @@ func (s *stage) do(f []string) error {
 		return s.turn(f[0], rest[0])
 	case "set":
 		return s.set(rest)
-	case "machines":
-		s.f.machines = rest
-	case "down":
-		clear(s.f.down)
-		for _, name := range rest {
-			s.f.down[name] = true
-		}
+	case "machines", "down", "maintenance":
+		s.machines(f[0], rest)
 	case "launcher":
-		s.none = rest[0] == "none"
+		s.none.Store(rest[0] == "none")
 	case "resolve":
 		s.answer(&s.f.resolve, rest)
 	case "publish":
@@ -201,6 +197,25 @@ func (s *stage) do(f []string) error {
 		return s.word(f)
 	}
 	return nil
+}
+
+func (s *stage) machines(what string, list []string) {
+	set := make(map[string]bool)
+	for _, name := range list {
+		set[name] = true
+	}
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	switch what {
+	case "machines":
+		s.f.machines = list
+	case "down":
+		s.f.down = set
+	case "maintenance":
+		s.m.maintenance = set
+	}
 }
 
 func (s *stage) answer(what *string, rest []string) {
