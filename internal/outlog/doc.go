@@ -20,5 +20,6 @@
 //     rebuilt from the segments alone, and a key may be used again after its drop.
 //   - A frame is given out only after its CRC32C was checked.
 //   - A segment's index file (.idx) is derived, checked and replaceable: without it the segment is read once, whole.
+//     It exists only for bytes that were synced before it was written.
 //   - The first error of a write or a sync is final: the store then refuses every change (ErrFailed).
 package outlog

@@ -80,7 +80,7 @@ func (f *Feed) Bounds() Bounds {
 // of Store.Frames, without ErrNoOutput.
 func (f *Feed) Read(from uint64, yield func(seq uint64, rec []byte) bool) error {
 	b := f.Bounds()
-	if from >= b.Next {
+	if from >= b.Next || b.First == b.Next {
 		return nil
 	}
 	return f.s.Frames(Key{}, from, func(fr Frame) bool { return yield(fr.Seq, fr.Data) })

@@ -105,7 +105,7 @@ func (s *Store) check(info SegmentInfo, sealed, own bool) (*segment, *summary, e
 	}
 	sum, err := s.examine(g, sealed)
 	if err == nil {
-		g.Hole, g.HoleCRC, g.stats, g.synced = 0, 0, sum.stats, own && sealed
+		g.Hole, g.HoleCRC, g.stats, g.synced = 0, 0, sum.stats, sealed
 		return g, sum, nil
 	}
 	if !isAbsence(err) {
@@ -166,6 +166,9 @@ func (s *Store) examine(g *segment, sealed bool) (*summary, error) {
 	if !sealed {
 		return sum, nil
 	}
+	if err := h.Sync(); err != nil { // an index file vouches for bytes that are durable
+		return nil, fmt.Errorf("sync: %w", err)
+	}
 	return sum, s.writeIndex(g.SegmentInfo, sum, false)
 }
 
@@ -205,18 +208,20 @@ func (s *Store) hollow(g *segment) error {
 	return nil
 }
 
-// clean removes all files of ours that segs has no use for.
+// clean removes all files of ours that segs has no use for, for good: an index file that came back after a power loss
+// would vouch for bytes that were written since.
 func (s *Store) clean(segs segments) error {
 	keep := make(map[string]bool, 2*len(segs))
 	for i, g := range segs {
 		head := i == len(segs)-1
 		keep[g.name()] = head || (!g.missing() && !g.empty()) || g.Hole < g.Bytes
-		keep[g.index()] = !g.missing()
+		keep[g.index()] = !head && !g.missing()
 	}
 	names, err := s.fs.Names(s.dir)
 	if err != nil {
 		return fmt.Errorf("list output directory: %w", err)
 	}
+	removed := false
 	for _, name := range names {
 		if keep[name] || (!strings.HasSuffix(name, ".seg") && !strings.HasSuffix(name, ".idx")) {
 			continue
@@ -224,8 +229,12 @@ func (s *Store) clean(segs segments) error {
 		if err := s.files.remove(name); err != nil {
 			return fmt.Errorf("remove %s: %w", name, err)
 		}
+		removed = true
 	}
-	return nil
+	if !removed {
+		return nil
+	}
+	return s.fs.SyncDir(s.dir)
 }
 
 // readIndex reads a segment's index file; false if there is none that fits.
