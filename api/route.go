@@ -3,7 +3,11 @@ package api
 import (
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
+
+	"github.com/syscollective/saltpeter"
 )
 
 // route is one method of a resource.
@@ -23,57 +27,117 @@ const (
 	accessOpen // health and the like: tells nothing
 )
 
-// routes lists all resources by pattern and method. ServeMux matches the escaped path segment by segment and unescapes
-// each, so that a name may hold a slash as %2F.
+// open lists the resources outside /api by path.
+func (s *Server) open() map[string]map[string]route {
+	get := func(h handler, access access, params ...string) map[string]route {
+		return map[string]route{http.MethodGet: {handle: h, params: params, access: access}}
+	}
+	routes := map[string]map[string]route{
+		"/healthz": get((*call).healthz, accessOpen),
+		"/readyz":  get((*call).readyz, accessOpen, "verbose"),
+		"/leader":  get((*call).leader, accessOpen),
+	}
+	if s.metrics != nil {
+		routes["/metrics"] = get((*call).serveMetrics, accessRead)
+	}
+	return routes
+}
+
+// routes lists the resources under /api/v1 by pattern and method.
 func (s *Server) routes() map[string]map[string]route {
-	const v1 = "/api/v1/"
 	page := func(more ...string) []string { return append([]string{"limit", "cursor"}, more...) }
 	get := func(h handler, params ...string) map[string]route {
 		return map[string]route{http.MethodGet: {handle: h, params: params, access: accessRead}}
 	}
 	post := func(h handler) map[string]route { return map[string]route{http.MethodPost: {handle: h}} }
-	open := func(h handler, params ...string) map[string]route {
-		return map[string]route{http.MethodGet: {handle: h, params: params, access: accessOpen}}
-	}
 	windows := map[string]route{
 		http.MethodGet:    {handle: (*call).getWindows, params: []string{"all"}, access: accessRead},
 		http.MethodPut:    {handle: (*call).putWindow},
 		http.MethodDelete: {handle: (*call).deleteWindow},
 	}
-	routes := map[string]map[string]route{
-		v1 + "status":            get((*call).getStatus),
-		v1 + "version":           get((*call).getVersion),
-		v1 + "jobs":              get((*call).listJobs, page("group")...),
-		v1 + "jobs/{job}":        get((*call).getJob),
-		v1 + "jobs/{job}/skips":  get((*call).listSkips, page()...),
-		v1 + "jobs/{job}/next":   get((*call).nextTicks, "n", "after"),
-		v1 + "jobs/{job}/runs":   {http.MethodPost: {handle: (*call).startRun}, http.MethodGet: {handle: (*call).listRuns, params: page("state"), access: accessRead}},
-		v1 + "jobs/{job}/pause":  post((*call).pauseJob),
-		v1 + "jobs/{job}/resume": post((*call).resumeJob),
-		v1 + "runs":              get((*call).listRuns, page("job", "state")...),
-		v1 + "runs/{run}":        {http.MethodGet: {handle: (*call).getRun, params: []string{"wait"}, access: accessRead, stream: true}},
-		v1 + "runs/{run}/kill":   post((*call).killRun),
+	return map[string]map[string]route{
+		"status":                     get((*call).getStatus),
+		"version":                    get((*call).getVersion),
+		"schedule/explain":           {http.MethodPost: {handle: (*call).explain, access: accessRead}},
+		"maintenance":                windows,
+		"maintenance/{scope}":        windows,
+		"maintenance/{scope}/{name}": windows,
 
-		v1 + "runs/{run}/machines":                get((*call).listMachines, page("state")...),
-		v1 + "runs/{run}/machines/{machine}":      get((*call).getMachine),
-		v1 + "runs/{run}/machines/{machine}/kill": post((*call).killMachine),
-		v1 + "runs/{run}/machines/{machine}/output": {http.MethodGet: {
+		"jobs":              get((*call).listJobs, page("group")...),
+		"jobs/{job}":        get((*call).getJob),
+		"jobs/{job}/skips":  get((*call).listSkips, page()...),
+		"jobs/{job}/next":   get((*call).nextTicks, "n", "after"),
+		"jobs/{job}/pause":  post((*call).pauseJob),
+		"jobs/{job}/resume": post((*call).resumeJob),
+		"jobs/{job}/runs": {
+			http.MethodPost: {handle: (*call).startRun},
+			http.MethodGet:  {handle: (*call).listRuns, params: page("state"), access: accessRead},
+		},
+
+		"runs":            get((*call).listRuns, page("job", "state")...),
+		"runs/{run}":      {http.MethodGet: {handle: (*call).getRun, params: []string{"wait"}, access: accessRead, stream: true}},
+		"runs/{run}/kill": post((*call).killRun),
+
+		"runs/{run}/machines":                get((*call).listMachines, page("state")...),
+		"runs/{run}/machines/{machine}":      get((*call).getMachine),
+		"runs/{run}/machines/{machine}/kill": post((*call).killMachine),
+		"runs/{run}/machines/{machine}/output": {http.MethodGet: {
 			handle: (*call).getOutput, params: []string{"format", "offset", "limit", "follow"}, access: accessRead, stream: true,
 		}},
-
-		v1 + "maintenance":                windows,
-		v1 + "maintenance/{scope}":        windows,
-		v1 + "maintenance/{scope}/{name}": windows,
-		v1 + "schedule/explain":           {http.MethodPost: {handle: (*call).explain, access: accessRead}},
-
-		"/healthz": open((*call).healthz),
-		"/readyz":  open((*call).readyz, "verbose"),
-		"/leader":  open((*call).leader),
 	}
-	if s.metrics != nil {
-		routes["/metrics"] = get((*call).serveMetrics)
+}
+
+// router finds resources by the escaped path, segment by segment, and unescapes each segment by itself: a name may
+// hold anything. ServeMux does the same but for a name that is a single slash.
+type router struct {
+	bySize map[int][]resource // by number of segments
+}
+
+type resource struct {
+	segments []string // a name in braces stands for any segment that is not empty
+	methods  map[string]route
+}
+
+func newRouter(routes map[string]map[string]route) *router {
+	rt := &router{bySize: map[int][]resource{}}
+	for pattern, methods := range routes {
+		segments := strings.Split(pattern, "/")
+		rt.bySize[len(segments)] = append(rt.bySize[len(segments)], resource{segments, methods})
 	}
-	return routes
+	return rt
+}
+
+// find gives the methods of the resource that a request is for, and sets its path values.
+func (rt *router) find(r *http.Request) (map[string]route, error) {
+	path := r.URL.EscapedPath()
+	if rest, ok := strings.CutPrefix(path, "/api/v1/"); ok {
+		given := strings.Split(rest, "/")
+		for _, res := range rt.bySize[len(given)] {
+			if res.match(r, given) {
+				return res.methods, nil
+			}
+		}
+	}
+	return nil, saltpeter.Errorf(saltpeter.CodeNotFound, "there is no %s", path).
+		WithHint("the API is under /api/v1: status, jobs, runs, maintenance, schedule/explain, version; a slash in a name is written %%2F")
+}
+
+func (res *resource) match(r *http.Request, given []string) bool {
+	for i, want := range res.segments {
+		name, wild := strings.CutPrefix(want, "{")
+		if !wild && want != given[i] {
+			return false
+		}
+		if !wild {
+			continue
+		}
+		value, err := url.PathUnescape(given[i])
+		if err != nil || value == "" {
+			return false
+		}
+		r.SetPathValue(strings.TrimSuffix(name, "}"), value)
+	}
+	return true
 }
 
 // allowedMethods lists the methods of a resource for the Allow header.

@@ -131,14 +131,15 @@ func (c *call) stopping() <-chan struct{} {
 // Handler gives the API as it is for requests from origin.
 func (s *Server) Handler(origin Origin) http.Handler {
 	mux := http.NewServeMux()
-	for pattern, methods := range s.routes() {
-		mux.Handle(pattern, s.endpoint(origin, pattern, methods))
+	for path, methods := range s.open() {
+		mux.Handle(path, s.endpoint(origin, func(*http.Request) (map[string]route, error) { return methods, nil }))
 	}
-	notFound := s.endpoint(origin, "", nil)
-	mux.Handle("/api/", notFound)
-	mux.Handle("/", notFound)
+	router := newRouter(s.routes())
+	mux.Handle("/api/", s.endpoint(origin, router.find))
 	if s.legacy != nil {
 		mux.Handle("/", s.legacy)
+	} else {
+		mux.Handle("/", s.endpoint(origin, router.find))
 	}
 	cross := http.NewCrossOriginProtection()
 	cross.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -159,18 +160,18 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, origin Origin) *ca
 	return c
 }
 
-// endpoint serves one resource: it picks the method, checks access and turns errors into problems.
-func (s *Server) endpoint(origin Origin, pattern string, methods map[string]route) http.Handler {
+// endpoint serves what find gives: it picks the method, checks access and turns errors into problems.
+func (s *Server) endpoint(origin Origin, find func(*http.Request) (map[string]route, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := s.call(w, r, origin)
-		if methods == nil {
-			c.fail(saltpeter.Errorf(saltpeter.CodeNotFound, "there is no %s", r.URL.EscapedPath()).
-				WithHint("the API is under /api/v1: status, jobs, runs, maintenance, schedule/explain, version"))
+		methods, err := find(r)
+		if err != nil {
+			c.fail(err)
 			return
 		}
 		rt, ok := methods[method(r)]
 		if !ok {
-			c.wrongMethod(pattern, methods)
+			c.wrongMethod(methods)
 			return
 		}
 		if err := c.serve(rt, origin); err != nil {
@@ -203,14 +204,14 @@ func (c *call) serve(rt route, origin Origin) error {
 }
 
 // wrongMethod answers OPTIONS, and everything that the resource does not have.
-func (c *call) wrongMethod(pattern string, methods map[string]route) {
+func (c *call) wrongMethod(methods map[string]route) {
 	allowed := allowedMethods(methods)
 	c.w.Header().Set("Allow", strings.Join(allowed, ", "))
 	if c.r.Method == http.MethodOptions {
 		c.w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	c.fail(&statusError{http.StatusMethodNotAllowed, saltpeter.Errorf(saltpeter.CodeInvalid, "%s is not for %s", c.r.Method, pattern).
+	c.fail(&statusError{http.StatusMethodNotAllowed, saltpeter.Errorf(saltpeter.CodeInvalid, "%s is not for %s", c.r.Method, c.r.URL.EscapedPath()).
 		WithHint("allowed: %s", strings.Join(allowed, ", "))})
 }
 
