@@ -15,6 +15,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -56,15 +57,19 @@ func (k Key) Hex() string { return hex.EncodeToString(k[:]) }
 func (k Key) String() string { return "key " + k.id() }
 
 // id names the key without giving it away: 16 hex digits.
-func (k Key) id() string { return hex.EncodeToString(k.derive("saltpeter key id v1", 8)) }
+func (k Key) id() string {
+	mac := hmac.New(sha256.New, k[:])
+	mac.Write([]byte("saltpeter key id v1"))
+	return hex.EncodeToString(mac.Sum(nil)[:8])
+}
 
 // derive returns n bytes that depend on the key and the label alone.
-func (k Key) derive(label string, n int) []byte {
+func (k Key) derive(label string, n int) ([]byte, error) {
 	out, err := hkdf.Key(sha256.New, k[:], nil, label, n)
-	if err != nil { // only for n > 255 hashes or keys too short for FIPS mode
-		panic(fmt.Sprintf("keys: derive %q: %v", label, err))
+	if err != nil {
+		return nil, fmt.Errorf("derive %q: %w", label, err)
 	}
-	return out
+	return out, nil
 }
 
 // Parse reads the text of a key file: one key per line as 64 hex digits, newest first; empty lines and lines that begin

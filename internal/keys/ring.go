@@ -56,16 +56,27 @@ func NewRing(keys ...Key) (*Ring, error) {
 }
 
 func derive(k Key) (derived, error) {
-	id := k.id()
-	nodes, err1 := newAuthority(k.derive("saltpeter node ca v1", ed25519.SeedSize), "saltpeter nodes "+id)
-	gateway, err2 := newAuthority(k.derive("saltpeter wrapper ca v1", ed25519.SeedSize), "saltpeter wrappers "+id)
-	return derived{
-		id:      id,
-		nodes:   nodes,
-		gateway: gateway,
-		tokens:  k.derive("saltpeter start token v1", 32),
-		gossip:  k.derive("saltpeter gossip v1", 32),
-	}, errors.Join(err1, err2)
+	var errs []error
+	secret := func(label string) []byte {
+		out, err := k.derive(label, Size)
+		errs = append(errs, err)
+		return out
+	}
+	d := derived{
+		id:     k.id(),
+		tokens: secret("saltpeter start token v1"),
+		gossip: secret("saltpeter gossip v1"),
+	}
+	nodeSeed, gatewaySeed := secret("saltpeter node ca v1"), secret("saltpeter wrapper ca v1")
+	if err := errors.Join(errs...); err != nil {
+		return d, err
+	}
+	var err error
+	if d.nodes, err = newAuthority(nodeSeed, "saltpeter nodes "+d.id); err != nil {
+		return d, err
+	}
+	d.gateway, err = newAuthority(gatewaySeed, "saltpeter wrappers "+d.id)
+	return d, err
 }
 
 // newAuthority makes the same CA certificate from the same seed every time: fixed serial and dates, and Ed25519

@@ -187,8 +187,9 @@ func (r *Ring) WrapperTLS() (*tls.Config, error) {
 		}
 	}
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		NextProtos: []string{"http/1.1"}, // WebSockets are upgraded from it
+		MinVersion:       tls.VersionTLS13,
+		CurvePreferences: wrapperCurves(),
+		NextProtos:       []string{"http/1.1"}, // WebSockets are upgraded from it
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			if cert, ok := certs[strings.ToLower(hello.ServerName)]; ok {
 				return cert, nil
@@ -198,12 +199,17 @@ func (r *Ring) WrapperTLS() (*tls.Config, error) {
 	}, nil
 }
 
+// wrapperCurves leaves out the hybrid with ML-KEM, which makes a handshake half as dear again (BenchmarkWrapperHandshake):
+// after a failover thousands of wrappers connect at once, and each handshake delays a start.
+func wrapperCurves() []tls.CurveID { return []tls.CurveID{tls.X25519, tls.CurveP256} }
+
 // PinnedClientTLS is the configuration by which a wrapper dials a gateway: it accepts a chain to the CA whose public key
 // has the pin, whatever the host's name and the clock, and nothing else.
 func PinnedClientTLS(pin Pin) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS13,
 		ServerName:         pin.ServerName(),
+		CurvePreferences:   wrapperCurves(),
 		NextProtos:         []string{"http/1.1"},
 		InsecureSkipVerify: true, // VerifyConnection checks the pin; there is no name or date to check
 		VerifyConnection:   func(cs tls.ConnectionState) error { return verifyPinned(cs, pin) },

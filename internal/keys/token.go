@@ -19,8 +19,11 @@ func (r *Ring) StartToken(epoch uint64, cluster, launch string) string {
 
 // VerifyStart checks a token against all listed keys. It returns nil or ErrToken.
 func (r *Ring) VerifyStart(token string, epoch uint64, cluster, launch string) error {
+	if len(token) != base64.RawURLEncoding.EncodedLen(sha256.Size) { // the decoder skips line ends
+		return ErrToken
+	}
 	got, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || len(got) != sha256.Size {
+	if err != nil {
 		return ErrToken
 	}
 	for _, d := range r.sets {
