@@ -116,28 +116,27 @@ func (r jobReader) targets() {
 		r.missing("targets", "write targets: '*' for all machines")
 		return
 	}
-	switch {
-	case f.val.kind == kindList:
+	if f.val.kind == kindList {
 		j.Targets = r.texts("targets", false)
 		r.listOf(f)
-	default:
-		if text := strings.TrimSpace(r.text("targets", "")); text != "" {
-			j.Targets = []string{text}
-		} else if f.val.kind == kindText {
-			r.fail(f, "write targets: '*' for all machines", "is empty")
-		}
-		if j.TargetType == "list" {
-			j.Targets = cutList(j.Targets)
-		}
+		return
 	}
-	if f.val.kind == kindList && len(f.val.list) == 0 {
-		r.fail(f, "write targets: '*' with target_type: glob for all machines", "is an empty list")
+	if text := strings.TrimSpace(r.text("targets", "")); text != "" {
+		j.Targets = []string{text}
+	}
+	if j.TargetType == "list" {
+		j.Targets = cutList(j.Targets)
+	}
+	if len(j.Targets) == 0 && f.val.kind == kindText {
+		r.fail(f, "write targets: '*' for all machines", "is empty")
 	}
 }
 
 // listOf says what a YAML list of targets is under each target type.
 func (r jobReader) listOf(f field) {
 	switch {
+	case len(f.val.list) == 0:
+		r.fail(f, "write targets: '*' with target_type: glob for all machines", "is an empty list")
 	case r.job.TargetType == "list" || len(r.job.Targets) < 2:
 	case r.job.TargetType == "compound":
 		r.job.Targets = []string{strings.Join(r.job.Targets, " ")}

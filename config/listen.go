@@ -59,7 +59,11 @@ func apiAddresses(n Node, s saltpeter.Settings, bind string, port int) []string 
 	if isLoopback(bind) {
 		loopback = bind
 	}
-	if !n.API && !(s.APIWS && !n.given("api")) {
+	everywhere := s.APIWS
+	if n.given("api") {
+		everywhere = n.API
+	}
+	if !everywhere {
 		return []string{hostPort(loopback, port)}
 	}
 	other := listenAddress(s.APIBind)

@@ -163,8 +163,6 @@ func readFile(path string) ([]byte, error) {
 	return data, err
 }
 
-func sortStrings(s []string) { slices.Sort(s) }
-
 func uniqueSorted(s []string) []string {
 	slices.Sort(s)
 	return slices.Compact(s)

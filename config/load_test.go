@@ -231,6 +231,15 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+func TestNoTargets(t *testing.T) {
+	for _, keys := range []string{"targets: []", "targets: ''", "targets: ', ,'\ntarget_type: list", "targets:", "user: x"} {
+		r := one("j:\n  schedule: '@daily'\n  command: c\n" + indent(keys))
+		if r.Counts.Errors != 1 || !strings.Contains(r.String(), "target") {
+			t.Errorf("%s gives\n%s", keys, r)
+		}
+	}
+}
+
 func TestMerged(t *testing.T) {
 	a := File{"a.yaml", []byte("saltpeter_config: {heartbeat: 2, launcher: local}\nsaltpeter_maintenance: {machines: [b, a]}\n")}
 	b := File{"b.yaml", []byte("saltpeter_config: {launcher: local, auth: none}\nsaltpeter_maintenance: {global: true, machines: [b, c]}\n" + jobText(""))}

@@ -29,12 +29,6 @@ func (r *reader) get(key string) (field, bool) {
 	return f, ok && f.val.kind != kindNull
 }
 
-// has reports whether the key is written, empty or not.
-func (r *reader) has(key string) bool {
-	_, ok := r.m.field(key)
-	return ok
-}
-
 // fail reports an error at a key's value.
 func (r *reader) fail(f field, hint, format string, args ...any) {
 	r.errorf(f.at(), r.inner(f.name), hint, format, args...)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -242,7 +243,7 @@ func (r settingsReader) unknownKey(f field) {
 
 // unknownHint suggests a known key, or lists them where they are few.
 func unknownHint(name string, known []string) string {
-	sortStrings(known)
+	slices.Sort(known)
 	if near := didYouMean(strings.ToLower(name), known); near != "" {
 		return "did you mean " + near + "?"
 	}

@@ -105,11 +105,11 @@ func (p *poller) load(force bool) *Result {
 		p.loaded, p.seen = "", after
 		return r
 	}
-	print := fingerprint(r)
-	if print == p.last && !force {
+	now := fingerprint(r)
+	if now == p.last && !force {
 		return r
 	}
-	p.last = print
+	p.last = now
 	p.log.Info("configuration read", "dir", p.dir, "summary", r.Summary(), "digest", r.Digest)
 	p.deliver(r)
 	return r
