@@ -6,18 +6,15 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/api"
 	"github.com/syscollective/saltpeter/cluster"
 	"github.com/syscollective/saltpeter/config"
@@ -46,8 +43,14 @@ type Options struct {
 
 // Seams are where tests put their own parts or decorate ours. None is set in production.
 type Seams struct {
-	Wall     func() time.Time
-	FSM      func(*fsm.Machine) RaftMachine
+	Wall     func() time.Time                                         // this node's wall clock
+	FS       outlog.FS                                                // holds the segments
+	Memory   *cluster.Memory                                          // holds the raft log
+	Listen   func(what, addr string) (net.Listener, error)            // what: "node", "api", "wrapper"; nil listener = not served
+	Dial     func(ctx context.Context, addr string) (net.Conn, error) // to other nodes
+	Identity wsgateway.Identity
+
+	FSM      func(*fsm.Machine) raft.FSM
 	Cluster  func(*cluster.Config)
 	Proposer func(Proposer) Proposer
 	Launcher func(scheduler.Launcher) scheduler.Launcher
@@ -135,10 +138,14 @@ func loadKeys(n *config.Node) (*keys.Ring, error) {
 func (a *App) openRecord() error {
 	n := &a.opts.Node
 	a.changes = newChanges()
-	a.machine = fsm.New(fsm.Options{FS: outlog.OS(), Dir: filepath.Join(n.DataDir, "segments"), Changed: a.changes.add,
+	disk := a.opts.Seams.FS
+	if disk == nil {
+		disk = outlog.OS()
+	}
+	a.machine = fsm.New(fsm.Options{FS: disk, Dir: filepath.Join(n.DataDir, "segments"), Changed: a.changes.add,
 		Output: outlog.Options{Origin: a.ident.NodeID}, Feed: outlog.FeedOptions{Options: outlog.Options{Origin: a.ident.NodeID}}})
 	cfg := cluster.Config{
-		ID: a.ident.NodeID, Name: n.Name, ClusterID: a.ident.ClusterID, Dir: filepath.Join(n.DataDir, "raft"), FSM: a.machine,
+		ID: a.ident.NodeID, Name: n.Name, ClusterID: a.ident.ClusterID, Dir: filepath.Join(n.DataDir, "raft"), Memory: a.opts.Seams.Memory, FSM: a.machine,
 		Advertise: a.ident.NodeID, Peers: a.opts.Peers, Timings: a.opts.Timings,
 		Lead: a.lead, Handler: a.serveLeader, Logger: a.log.With("component", "cluster"), Registerer: a.registry,
 	}
@@ -162,81 +169,6 @@ func (a *App) openRecord() error {
 	}
 	a.scheduler = scheduler.New(scheduler.Options{
 		Record: a.recordOf, Launcher: a.launcherFor, Clocks: clocks{a}, Wall: a.wall, Logger: a.log.With("component", "scheduler"),
-	})
-	return nil
-}
-
-// openNodePort opens the port between nodes. A node that is alone has none to talk to and keeps it closed to others: it
-// listens on an address of the loopback that nobody is told.
-func (a *App) openNodePort(cfg *cluster.Config) error {
-	var d net.Dialer
-	cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
-	addr := "127.0.0.1:0"
-	for _, p := range a.opts.Peers {
-		if p.ID == cfg.ID {
-			addr, cfg.Advertise = p.Addr, p.Addr
-		}
-	}
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return fmt.Errorf("open node port: %w", err)
-	}
-	cfg.Listener = ln
-	if len(a.opts.Peers) == 0 {
-		return nil
-	}
-	if cfg.TLS, err = a.ring.NodeTLS(cfg.ID); err != nil {
-		return errors.Join(fmt.Errorf("make node certificates: %w", err), ln.Close())
-	}
-	return nil
-}
-
-// openPorts opens the ports of API and gateway, where this node's files and flags say.
-func (a *App) openPorts() error {
-	var err error
-	if a.listen, err = config.Effective(a.opts.Node, a.files.settings()); err != nil {
-		return err
-	}
-	if err := a.openAPI(); err != nil {
-		return err
-	}
-	if a.listeners.wrapper, err = net.Listen("tcp", a.listen.Wrapper); err != nil {
-		return fmt.Errorf("open wrapper port: %w", err)
-	}
-	return a.openGateway()
-}
-
-func (a *App) openAPI() error {
-	for _, addr := range a.listen.API {
-		ln, err := net.Listen("tcp", addr)
-		if err != nil {
-			return fmt.Errorf("open API port: %w", err)
-		}
-		a.listeners.api = append(a.listeners.api, ln)
-	}
-	ln, err := listenSocket(a.listen.Socket)
-	if err != nil {
-		return err
-	}
-	a.listeners.socket = ln
-	a.api, err = api.New(api.Config{Node: control{a}, Log: a.log.With("component", "api"), Socket: a.listen.Socket, Now: a.wall,
-		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}), Legacy: http.HandlerFunc(noPage)})
-	return err
-}
-
-func noPage(w http.ResponseWriter, r *http.Request) {
-	http.Error(w, "Saltpeter: the API is under /api/v1", http.StatusNotFound)
-}
-
-func (a *App) openGateway() error {
-	tls, err := a.ring.WrapperTLS()
-	if err != nil {
-		return fmt.Errorf("make wrapper certificates: %w", err)
-	}
-	a.gateway = wsgateway.New(wsgateway.Config{
-		Cluster: a.ident.ClusterID, Node: a.opts.Node.Name, TLS: tls, Leader: leaderLink{a}, Contact: a.node.LeaderContact,
-		Tokens: tokens{a}, Identity: wsgateway.NewFileKeys(local.KeysDir(a.localBase(), a.ident.ClusterID)),
-		Log: a.log.With("component", "wsgateway"), Registerer: a.registry,
 	})
 	return nil
 }
@@ -267,8 +199,12 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.changes.run(ctx, a) })
 	g.Go(func() error { return a.files.run(ctx) })
 	g.Go(func() error { return a.introduce(ctx) })
-	g.Go(func() error { return a.gateway.Serve(ctx, a.listeners.wrapper) })
-	g.Go(func() error { return a.api.Serve(ctx, a.listeners.socket, api.OriginSocket) })
+	if a.listeners.wrapper != nil {
+		g.Go(func() error { return a.gateway.Serve(ctx, a.listeners.wrapper) })
+	}
+	if a.listeners.socket != nil {
+		g.Go(func() error { return a.api.Serve(ctx, a.listeners.socket, api.OriginSocket) })
+	}
 	for _, ln := range a.listeners.api {
 		g.Go(func() error { return a.api.Serve(ctx, ln, api.OriginNetwork) })
 	}
@@ -305,85 +241,4 @@ func (a *App) Close() error {
 		errs = append(errs, a.machine.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// clocks compares wall clocks. A node alone has no other; nodes that are given each other statically, which is for tests
-// on one host, have one clock.
-type clocks struct{ a *App }
-
-func (c clocks) Agreed(context.Context) (time.Duration, bool, error) {
-	return 0, true, nil
-}
-
-// changes collects what applies changed, for one goroutine that tells the parts: the state machine must not wait.
-type changes struct {
-	mu      sync.Mutex
-	pending fsm.Change
-	wake    chan struct{}
-	moved   chan struct{} // closed at the next change
-}
-
-func newChanges() *changes {
-	return &changes{wake: make(chan struct{}, 1), moved: make(chan struct{})}
-}
-
-// add is called by raft's goroutine after every entry.
-func (c *changes) add(ch fsm.Change) {
-	c.mu.Lock()
-	c.pending.Runs = append(c.pending.Runs, ch.Runs...)
-	c.pending.Kills = append(c.pending.Kills, ch.Kills...)
-	c.pending.Plan = c.pending.Plan || ch.Plan
-	c.mu.Unlock()
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (c *changes) take() fsm.Change {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	ch := c.pending
-	c.pending = fsm.Change{}
-	close(c.moved)
-	c.moved = make(chan struct{})
-	return ch
-}
-
-// next gives a channel that is closed at the next change.
-func (c *changes) next() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.moved
-}
-
-func (c *changes) run(ctx context.Context, a *App) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-c.wake:
-		}
-		ch := c.take()
-		if len(ch.Runs) > 0 || ch.Plan {
-			a.scheduler.Changed(ch.Runs, ch.Plan)
-		}
-		if len(ch.Kills) > 0 {
-			a.pushKills(ch.Kills)
-		}
-	}
-}
-
-// pushKills has the gateway tell the wrappers that are connected here.
-func (a *App) pushKills(refs []saltpeter.TargetRef) {
-	v := a.machine.View()
-	for _, ref := range refs {
-		grace := v.Settings().KillGrace
-		if r, ok := v.Run(ref.Run); ok {
-			if def, ok := v.Definition(r.Digest); ok {
-				grace = def.KillGrace
-			}
-		}
-		a.gateway.Kill(ref, grace)
-	}
 }

@@ -111,6 +111,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // gatewayURL is where wrappers reach this node.
 func (a *App) gatewayURL() string {
+	if a.listeners.wrapper == nil {
+		return ""
+	}
 	host, port, err := net.SplitHostPort(a.listeners.wrapper.Addr().String())
 	if err != nil {
 		return ""

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/cluster"
 	"github.com/syscollective/saltpeter/fsm"
@@ -19,9 +17,6 @@ import (
 type Proposer interface {
 	Propose(ctx context.Context, prio cluster.Priority, cmd []byte) (cluster.Result, error)
 }
-
-// RaftMachine is what raft needs of the state machine.
-type RaftMachine = raft.FSM
 
 // maxPart bounds the variable part of one command, in bytes: an entry holds 256 KiB.
 const maxPart = 200 << 10

@@ -1,0 +1,118 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/syscollective/saltpeter/api"
+	"github.com/syscollective/saltpeter/cluster"
+	"github.com/syscollective/saltpeter/config"
+	"github.com/syscollective/saltpeter/launcher/local"
+	"github.com/syscollective/saltpeter/wsgateway"
+)
+
+// openNodePort opens the port between nodes. A node that is alone has none to talk to and keeps it closed to others: it
+// listens on an address of the loopback that nobody is told.
+func (a *App) openNodePort(cfg *cluster.Config) error {
+	cfg.Dial = a.opts.Seams.Dial
+	if cfg.Dial == nil {
+		var d net.Dialer
+		cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
+	}
+	addr := "127.0.0.1:0"
+	for _, p := range a.opts.Peers {
+		if p.ID == cfg.ID {
+			addr, cfg.Advertise = p.Addr, p.Addr
+		}
+	}
+	ln, err := a.listenTCP("node", addr)
+	if err != nil {
+		return fmt.Errorf("open node port: %w", err)
+	}
+	cfg.Listener = ln
+	if len(a.opts.Peers) == 0 {
+		return nil
+	}
+	if cfg.TLS, err = a.ring.NodeTLS(cfg.ID); err != nil {
+		return errors.Join(fmt.Errorf("make node certificates: %w", err), ln.Close())
+	}
+	return nil
+}
+
+// listenTCP opens a port; what is "node", "api" or "wrapper". A test may give none, which is then not served.
+func (a *App) listenTCP(what, addr string) (net.Listener, error) {
+	if a.opts.Seams.Listen != nil {
+		return a.opts.Seams.Listen(what, addr)
+	}
+	return net.Listen("tcp", addr)
+}
+
+// openPorts opens the ports of API and gateway, where this node's files and flags say.
+func (a *App) openPorts() error {
+	var err error
+	if a.listen, err = config.Effective(a.opts.Node, a.files.settings()); err != nil {
+		return err
+	}
+	if err := a.openAPI(); err != nil {
+		return err
+	}
+	if a.listeners.wrapper, err = a.listenTCP("wrapper", a.listen.Wrapper); err != nil {
+		return fmt.Errorf("open wrapper port: %w", err)
+	}
+	return a.openGateway()
+}
+
+func (a *App) openAPI() error {
+	for _, addr := range a.listen.API {
+		ln, err := a.listenTCP("api", addr)
+		if err != nil {
+			return fmt.Errorf("open API port: %w", err)
+		}
+		if ln != nil {
+			a.listeners.api = append(a.listeners.api, ln)
+		}
+	}
+	var err error
+	if a.opts.Seams.Listen == nil {
+		if a.listeners.socket, err = listenSocket(a.listen.Socket); err != nil {
+			return err
+		}
+	}
+	a.api, err = api.New(api.Config{Node: control{a}, Log: a.log.With("component", "api"), Socket: a.listen.Socket, Now: a.wall,
+		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{})})
+	return err
+}
+
+func (a *App) openGateway() error {
+	tls, err := a.ring.WrapperTLS()
+	if err != nil {
+		return fmt.Errorf("make wrapper certificates: %w", err)
+	}
+	a.gateway = wsgateway.New(wsgateway.Config{
+		Cluster: a.ident.ClusterID, Node: a.opts.Node.Name, TLS: tls, Leader: leaderLink{a}, Contact: a.node.LeaderContact,
+		Tokens: tokens{a}, Identity: a.identity(),
+		Log: a.log.With("component", "wsgateway"), Registerer: a.registry,
+	})
+	return nil
+}
+
+// identity is how machines prove who they are: by the keys of those that this host plays.
+func (a *App) identity() wsgateway.Identity {
+	if a.opts.Seams.Identity != nil {
+		return a.opts.Seams.Identity
+	}
+	return wsgateway.NewFileKeys(local.KeysDir(a.localBase(), a.ident.ClusterID))
+}
+
+// clocks compares wall clocks. A node alone has no other; nodes that are given each other statically, which is for tests
+// on one host, have one clock.
+type clocks struct{ a *App }
+
+func (c clocks) Agreed(context.Context) (time.Duration, bool, error) {
+	return 0, true, nil
+}
