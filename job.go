@@ -92,8 +92,9 @@ type Job struct {
 
 	// Written is the mapping as the operator wrote it, as JSON, unknown keys included: what /config shows.
 	Written json.RawMessage `json:"written,omitempty"`
-	// Source is where the job stands, "file.yaml:12".
-	Source string `json:"source,omitempty"`
+	// Source is where the job stands on the node that read it, "file.yaml:12". It is not part of the encoding: a line more
+	// at the top of a file must not make new definitions of all jobs below it.
+	Source string `json:"-"`
 }
 
 // Digest identifies the content of a definition.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,9 +54,14 @@ func (f *files) now() (*config.Result, <-chan struct{}) {
 
 func (f *files) settings() saltpeter.Settings { return f.first.Settings }
 
+// problems lists what is wrong with the files, without the lines' text, which may hold what not everybody may read.
 func (f *files) problems() []saltpeter.Problem {
 	r, _ := f.now()
-	return r.Problems
+	out := slices.Clone(r.Problems)
+	for i := range out {
+		out[i].Source = ""
+	}
+	return out
 }
 
 func (f *files) digest() string {
