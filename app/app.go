@@ -30,7 +30,6 @@ import (
 type Options struct {
 	Node      config.Node
 	Log       *slog.Logger // nil = discard
-	LocalBase string       // where local machines keep their state; empty = local.DefaultBase
 
 	// Peers are the voters of a statically configured cluster, this node's identity among them; empty = alone.
 	Peers     []cluster.Peer
@@ -174,8 +173,8 @@ func (a *App) openRecord() error {
 }
 
 func (a *App) localBase() string {
-	if a.opts.LocalBase != "" {
-		return a.opts.LocalBase
+	if a.opts.Node.LocalState != "" {
+		return a.opts.Node.LocalState
 	}
 	return local.DefaultBase()
 }

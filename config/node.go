@@ -35,6 +35,7 @@ type Node struct {
 	Elasticsearch, Opensearch, Index string
 	Version                          bool // print the version and exit
 	DataDir, Socket                  string
+	LocalState                       string // where the machines that this host plays keep their state; empty = the launcher's default
 	Bind, Name, Advertise            string
 	Join                             []string
 	KeyFile, NodeFile                string
@@ -63,6 +64,7 @@ func options() []option {
 		{"opensearch", "o", "OpenSearch server for logging", func(n *Node) any { return &n.Opensearch }, checkURL},
 		{"index", "i", "index name for Elasticsearch and OpenSearch", func(n *Node) any { return &n.Index }, checkIndex},
 		{"data-dir", "", "directory for this node's state", func(n *Node) any { return &n.DataDir }, notEmpty},
+		{"local-state", "", "directory for the state of the machines that this host plays", func(n *Node) any { return &n.LocalState }, notEmpty},
 		{"socket", "", "unix socket of the API", func(n *Node) any { return &n.Socket }, socketOK},
 		{"bind", "", "address to listen on for API, wrappers, nodes and gossip", func(n *Node) any { return &n.Bind }, addressOK},
 		{"name", "", "name of this node (default: the host's name)", func(n *Node) any { return &n.Name }, nameOK},
