@@ -144,14 +144,21 @@ func (c *call) explain() error {
 
 // Explain tells what an expression means; match is "and", "or" or, where the expression leaves no doubt, empty.
 func Explain(expr, zone, match string, after time.Time, n int) cronexpr.Explanation {
-	if match == "and" {
-		// Said in so many words, it settles what five and six fields leave open; so do the seven fields.
-		if f, _, err := cronexpr.Parse(expr, cronexpr.Options{And: true}); err == nil {
-			s := saltpeter.Schedule{Sec: f.Sec, Min: f.Min, Hour: f.Hour, Dom: f.Dom, Mon: f.Mon, Dow: f.Dow, Year: f.Year}
-			expr = expression(&s)
-		}
+	if match != "and" {
+		return cronexpr.Explain(expr, zone, match == "or", after, n)
 	}
-	return cronexpr.Explain(expr, zone, match == "or", after, n)
+	// Said in so many words, "and" settles what five and six fields leave open; the seven fields leave nothing open.
+	f, s, err := cronexpr.Parse(expr, cronexpr.Options{And: true})
+	if err != nil {
+		return cronexpr.Explain(expr, zone, false, after, n)
+	}
+	e := cronexpr.Explain(expression(&saltpeter.Schedule{
+		Sec: f.Sec, Min: f.Min, Hour: f.Hour, Dom: f.Dom, Mon: f.Mon, Dow: f.Dow, Year: f.Year,
+	}), zone, false, after, n)
+	if e.Valid {
+		e.Warnings = append([]string{}, s.Warnings()...)
+	}
+	return e
 }
 
 func (c *call) pauseJob() error {

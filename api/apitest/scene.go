@@ -77,7 +77,9 @@ func (n *Node) finish(num uint64, i int, state saltpeter.TargetState, code int, 
 
 // Finish gives a machine of a run a witnessed outcome, now.
 func (n *Node) Finish(num uint64, i int, state saltpeter.TargetState, code int) {
-	n.finish(num, i, state, code, start, 0)
+	n.Target(num, i, func(t *saltpeter.Target) {
+		t.State, t.Code, t.EndedMillis = state, code, start.UnixMilli()
+	})
 }
 
 // Begin lets the command of a machine start, now.

@@ -42,7 +42,7 @@ type cli struct {
 func run(ctx context.Context, e environment, args []string) int {
 	c := &cli{environment: e, format: "table", color: "auto"}
 	root := c.root()
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...)) // nil would mean the process's own
 	root.SetOut(e.out)
 	root.SetErr(e.errs)
 	err := root.ExecuteContext(ctx)

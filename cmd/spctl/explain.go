@@ -80,7 +80,7 @@ func (c *cli) explainExpr(f explainFlags) error {
 func (c *cli) invalidExpr(expr string, errs cronexpr.Errors) error {
 	for _, e := range errs {
 		c.say("%s %s: %s\n", c.paint(red, "error:"), e.Field, printable(e.Msg))
-		if e.Field != "timezone" && e.Offset >= 0 && e.Offset+e.Len <= len(expr) {
+		if strings.TrimSpace(expr) != "" && e.Field != "timezone" && e.Offset >= 0 && e.Offset+e.Len <= len(expr) {
 			c.say("  %s\n  %s%s\n", printable(expr), strings.Repeat(" ", runes(expr[:e.Offset])), strings.Repeat("^", max(runes(expr[e.Offset:e.Offset+e.Len]), 1)))
 		}
 		if e.Hint != "" {

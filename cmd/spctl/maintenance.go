@@ -156,8 +156,14 @@ func (c *cli) maintenanceOn(cmd *cobra.Command, what, name string, span client.S
 	if err := c.print("Maintenance ON for %s %s%s\n", covered(what, name), c.until(&answer.Value), printable(reason)); err != nil {
 		return err
 	}
-	if status, err := cl.Status(ctx); err == nil && status.Value.Runs.Unfinished > 0 {
-		c.say("%s in progress go on\n", plural(status.Value.Runs.Unfinished, "run"))
+	status, err := cl.Status(ctx)
+	switch {
+	case err != nil:
+		return nil // the maintenance is on; this was only a remark
+	case status.Value.Runs.Unfinished == 1:
+		c.say("1 run in progress goes on\n")
+	case status.Value.Runs.Unfinished > 1:
+		c.say("%d runs in progress go on\n", status.Value.Runs.Unfinished)
 	}
 	return nil
 }

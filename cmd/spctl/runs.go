@@ -246,8 +246,11 @@ func missingRun(ctx context.Context, cl *client.Client, id string, err error) er
 		}
 	}
 	runs, failed := cl.Runs(ctx, url.Values{"job": {job}}, 1)
-	if failed != nil || len(runs.Items) == 0 {
-		return e.WithHint("see: spctl runs")
+	if failed != nil {
+		return err
+	}
+	if len(runs.Items) == 0 {
+		return e.WithHint("%s", meant(nearestJob(ctx, cl, job), "see: spctl runs"))
 	}
 	return e.WithHint("the newest run of %s is %s\nsee: spctl runs %s", job, runs.Items[0].ID, quote(job))
 }

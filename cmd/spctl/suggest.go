@@ -75,15 +75,20 @@ func missingJob(ctx context.Context, cl *client.Client, name string, err error) 
 	if !ok || e.Code != saltpeter.CodeNotFound {
 		return err
 	}
-	jobs, failed := cl.Jobs(ctx, nil, 0)
-	if failed != nil {
-		return err
+	return e.WithHint("%s", meant(nearestJob(ctx, cl, name), "see: spctl jobs"))
+}
+
+// nearestJob gives the names of jobs that are most like a word.
+func nearestJob(ctx context.Context, cl *client.Client, word string) []string {
+	jobs, err := cl.Jobs(ctx, nil, 0)
+	if err != nil {
+		return nil
 	}
-	var names []string
+	names := make([]string, len(jobs.Items))
 	for i := range jobs.Items {
-		names = append(names, jobs.Items[i].Name)
+		names[i] = jobs.Items[i].Name
 	}
-	return e.WithHint("%s", meant(nearest(name, names), "see: spctl jobs"))
+	return nearest(word, names)
 }
 
 // missingMachine adds guesses to the error of a machine that is not in a run.

@@ -64,6 +64,7 @@ func printable(s string) string {
 
 // quote makes an argument of a shell out of a name.
 func quote(name string) string {
+	name = printable(name)
 	safe := strings.ContainsFunc(name, func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_.:/@%+=", r)
 	})
@@ -133,9 +134,12 @@ func (c *cli) show(t *table) error {
 
 // took gives a duration as people say it: 0.4s, 42s, 15m02s, 3h05m, 2d4h.
 func took(d time.Duration) string {
+	if d >= 10*time.Second {
+		d = d.Round(time.Second)
+	}
 	switch {
 	case d < 0:
-		return "0s"
+		return "0.0s" // clocks of machines differ
 	case d < 10*time.Second:
 		return fmt.Sprintf("%.1fs", d.Seconds())
 	case d < time.Minute:
@@ -151,6 +155,7 @@ func took(d time.Duration) string {
 
 // round gives a duration in its largest unit alone.
 func round(d time.Duration) string {
+	d = d.Round(time.Second)
 	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))
