@@ -252,6 +252,12 @@ type machine struct {
 }
 
 func (c *machine) do(t *rapid.T) {
+	for range rapid.IntRange(1, 15).Draw(t, "n") {
+		c.one(t)
+	}
+}
+
+func (c *machine) one(t *rapid.T) {
 	o := drawOp(t, c.m, c.s, true)
 	c.log = append(c.log, o)
 	c.m.apply(o)
@@ -313,8 +319,7 @@ func TestStoreIsLikeTheModelThroughCrashes(t *testing.T) {
 		c.calm, err = Open(NewLossy(0), dir, testOpts, nil)
 		must(t, err)
 		t.Repeat(map[string]func(*rapid.T){
-			"do1": c.do, "do2": c.do, "do3": c.do, "do4": c.do, "do5": c.do, "do6": c.do, "do7": c.do, "do8": c.do,
-			"snapshot": c.snapshot, "sync": c.sync, "release": c.release, "crash": c.crash, "stop": c.stopped,
+			"do": c.do, "do more": c.do, "snapshot": c.snapshot, "sync": c.sync, "release": c.release, "crash": c.crash, "stop": c.stopped,
 		})
 		c.m.check(t, c.s)
 		if a, b := fileSums(t, c.s), fileSums(t, c.calm); !maps.Equal(a, b) {

@@ -83,7 +83,7 @@ func (s *Store) adopt(m Manifest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.segs, s.index, s.complete = segs, x, x != nil
-	s.tail, s.retired, s.asked, s.dropped = nil, nil, nil, m.Dropped
+	s.tail, s.retired, s.dropped = nil, nil, m.Dropped
 	s.epoch++
 	s.newFiles = true
 	return nil

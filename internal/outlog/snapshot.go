@@ -4,18 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 )
 
 // Manifest names what the store holds now. It does no I/O and costs one small copy per segment.
 func (s *Store) Manifest() Manifest {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	m := Manifest{Version: manifestVersion, Origin: s.opts.Origin, Dropped: s.dropped}
 	m.Segments = make([]SegmentInfo, len(s.segs))
 	for i, g := range s.segs {
 		m.Segments[i] = g.SegmentInfo
 	}
-	s.asked = m.Segments
 	return m
 }
 
@@ -138,17 +138,17 @@ func (s *Store) makeIndex(info SegmentInfo) error {
 	return s.writeIndex(info, sum, true)
 }
 
-// Release says that the newest durable snapshot holds this manifest: files that were retired are deleted, but for those
-// that it names, or the newest Manifest, whose snapshot may be under way. An error leaves files behind, which Open removes.
+// Release says that the newest durable snapshot holds this manifest: the files of segments that were retired before it
+// was made are deleted. An error leaves files behind, which Open removes.
 func (s *Store) Release(m Manifest) error {
 	s.mu.Lock()
 	var free []*segment
 	s.retired = slices.DeleteFunc(s.retired, func(g *segment) bool {
-		named := slices.ContainsFunc(m.Segments, g.is) || slices.ContainsFunc(s.asked, g.is)
-		if !named {
+		old := m.outdates(g.SegmentInfo)
+		if old {
 			free = append(free, g)
 		}
-		return !named
+		return old
 	})
 	s.mu.Unlock()
 	var errs []error
@@ -159,4 +159,14 @@ func (s *Store) Release(m Manifest) error {
 		return fmt.Errorf("delete segments: %w", err)
 	}
 	return nil
+}
+
+// outdates tells whether a segment was gone when the manifest was made: a later generation stands in its place, or
+// nothing. (One that is not named for it came later may be named by a manifest whose snapshot is under way.)
+func (m Manifest) outdates(g SegmentInfo) bool {
+	i := sort.Search(len(m.Segments), func(i int) bool { return m.Segments[i].Last >= g.No })
+	if i == len(m.Segments) {
+		return false
+	}
+	return m.Segments[i].No > g.No || m.Segments[i].Gen > g.Gen
 }

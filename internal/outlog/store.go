@@ -9,7 +9,7 @@ import (
 // Options are a Store's settings. SegmentBytes is part of what must be equal on all nodes.
 type Options struct {
 	SegmentBytes int64  // at which a segment is sealed; default 16 MiB, at most 1 GiB
-	Origin       string // this node's name for its own manifests (see Manifest.Origin)
+	Origin       string // this node's name, for its own manifests (see Manifest.Origin); without it none is its own
 	MaxOpenFiles int    // kept open while not in use; default 64
 }
 
@@ -46,9 +46,8 @@ type Store struct {
 	// mu guards what follows. Only the writer changes it, but for Supply, Sync and Release.
 	mu       sync.RWMutex
 	segs     segments
-	tail     []byte        // the head's bytes that are not in its file; never written in place
-	retired  []*segment    // no longer in segs, kept for the newest durable snapshot
-	asked    []SegmentInfo // the newest Manifest
+	tail     []byte     // the head's bytes that are not in its file; never written in place
+	retired  []*segment // no longer in segs, kept for the newest durable snapshot
 	index    *index
 	complete bool   // no segment is missing: index tells all
 	epoch    uint64 // counts Restores

@@ -386,17 +386,10 @@ func TestReadersBesideTheWriter(t *testing.T) {
 				return
 			default:
 			}
-			s.mu.RLock()
-			m := Manifest{Version: 1, Origin: "a", Segments: slices.Clone(s.asked)}
-			s.mu.RUnlock()
-			if len(m.Segments) > 0 {
-				if err := s.Sync(m); err != nil {
-					t.Error(err)
-					return
-				}
-				if err := s.Release(m); err != nil {
-					t.Error(err)
-				}
+			m := s.Manifest()
+			if err := errors.Join(s.Sync(m), s.Release(m)); err != nil {
+				t.Error(err)
+				return
 			}
 		}
 	})
@@ -409,7 +402,6 @@ func TestReadersBesideTheWriter(t *testing.T) {
 			must(t, s.DropRun(2))
 		}
 		if i%50 == 0 {
-			s.Manifest()
 			if from, to, ok := s.HalfDead(); ok {
 				must(t, s.Compact(from, to))
 			}
