@@ -28,8 +28,8 @@ import (
 
 // Options are what a node is made of. Node is required; the rest has defaults.
 type Options struct {
-	Node      config.Node
-	Log       *slog.Logger // nil = discard
+	Node config.Node
+	Log  *slog.Logger // nil = discard
 
 	// Peers are the voters of a statically configured cluster, this node's identity among them; empty = alone.
 	Peers     []cluster.Peer
