@@ -353,19 +353,20 @@ func (n *Node) release() error {
 	var errs []error
 	if n.raft != nil {
 		stopped := n.raft.Shutdown()
-		errs = append(errs, n.port.close()) // Raft waits for exchanges on its connections
+		errs = append(errs, n.trans.Close()) // with the port: Raft waits for exchanges on its connections
 		var group sync.WaitGroup
 		group.Go(func() { _ = stopped.Error() }) // always nil
 		n.await(&group)
+	} else if n.trans != nil {
+		errs = append(errs, n.trans.Close())
 	}
 	if n.trans != nil {
 		n.trans.CloseStreams()
-		errs = append(errs, n.trans.Close())
 	}
-	if n.port != nil {
-		errs = append(errs, n.port.close())
-	} else if n.cfg.Listener != nil {
-		errs = append(errs, n.cfg.Listener.Close())
+	if n.cfg.Listener != nil {
+		if err := n.cfg.Listener.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
 	}
 	if n.disk != nil {
 		var group sync.WaitGroup
