@@ -1,6 +1,7 @@
 package outlog
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -64,7 +65,7 @@ func BenchmarkReadAt(b *testing.B) {
 				off, i := int64(0), uint64(0)
 				for b.Loop() {
 					n, err := s.ReadAt(Key{i / 100, uint32(i % 100)}, p, off)
-					if err != nil && err != io.EOF {
+					if err != nil && !errors.Is(err, io.EOF) {
 						b.Fatal(err)
 					}
 					if i++; i < keys {

@@ -27,14 +27,14 @@ func (s *Store) HalfDead() (from, to uint64, ok bool) {
 		if clean {
 			gain += g.drops
 		}
-		if gain*2 >= g.Bytes && !g.empty() && !g.bad {
+		if gain*2 >= g.Bytes && !g.empty() && g.bad == nil {
 			from, to = widen(sealed, i)
 			return from, to, true
 		}
 		if j := s.small(sealed[i:]); j > 1 {
 			return g.No, sealed[i+j-1].Last, true
 		}
-		if oldest == nil && dead > 0 && !g.bad {
+		if oldest == nil && dead > 0 && g.bad == nil {
 			oldest = g
 		}
 		clean = clean && dead == 0
@@ -63,7 +63,7 @@ func (s *Store) small(sealed []*segment) int {
 	var sum int64
 	for i, g := range sealed {
 		sum += s.index.live[uint32(g.No)] + g.drops
-		if sum*2 > s.opts.SegmentBytes || g.bad {
+		if sum*2 > s.opts.SegmentBytes || g.bad != nil {
 			return i
 		}
 	}
@@ -73,7 +73,7 @@ func (s *Store) small(sealed []*segment) int {
 // Compact rewrites the sealed segments that lie in from..to as one, in their place, with their live frames and those
 // drop frames that still end something. It is called from a replicated command: all nodes end with the same segment,
 // an empty one if nothing was left. A node that lacks segments notes that it lacks the result as well. A node whose
-// source is corrupt keeps it: its frames can still be read but for the corrupt one.
+// source is corrupt keeps it (Damaged): its frames can still be read but for the corrupt one.
 func (s *Store) Compact(from, to uint64) error {
 	if err := s.Failed(); err != nil {
 		return err
@@ -113,15 +113,27 @@ func (s *Store) leave(src []*segment, out *segment, err error) error {
 	if failed := s.Failed(); failed != nil {
 		return failed
 	}
-	if err := s.files.remove(out.name()); err != nil {
-		return s.fail(fmt.Errorf("remove segment %d: %w", out.No, err))
+	if rerr := s.files.remove(out.name()); rerr != nil {
+		return s.fail(fmt.Errorf("remove segment %d: %w", out.No, rerr))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range src {
-		g.bad = true
+		g.bad = err
 	}
 	return nil
+}
+
+// Damaged gives what kept compactions from reading their sources, nil if all went well. Commands can't fail on one node
+// alone, so it is told here.
+func (s *Store) Damaged() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var errs []error
+	for _, g := range s.segs {
+		errs = append(errs, g.bad)
+	}
+	return errors.Join(errs...)
 }
 
 // swap puts out in the place of src.
@@ -243,7 +255,7 @@ func (c *compactor) put(r *record, raw []byte) error {
 	if c.out.Bytes+int64(r.size) > maxSegment {
 		return fmt.Errorf("compact segment %d: %w", c.out.No, ErrTooLarge)
 	}
-	c.out.stats.add(r)
+	c.out.add(r)
 	return c.append(raw)
 }
 

@@ -12,7 +12,7 @@ type segment struct {
 	stats
 	flushed int64 // bytes that are in the file; the rest is the store's tail (head only)
 	synced  bool  // sealed, and the file and its index file are durable
-	bad     bool  // compaction met bytes that are not what was written
+	bad     error // what kept compaction from reading it
 }
 
 func (g *segment) missing() bool { return g.SegmentInfo.missing() }

@@ -127,7 +127,7 @@ func (s *Store) put(r *record) int {
 	s.tail = append(s.tail, s.scratch...)
 	g.Bytes += int64(r.size)
 	g.CRC = crc32.Update(g.CRC, castagnoli, s.scratch)
-	g.stats.add(r)
+	g.add(r)
 	if !s.complete {
 		return len(s.tail)
 	}

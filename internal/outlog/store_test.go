@@ -184,6 +184,7 @@ func TestCompactLeavesWhatIsCorrupt(t *testing.T) {
 	if s.Manifest().Segments[0].Gen != 0 {
 		t.Error("compacted")
 	}
+	mustBe(t, s.Damaged(), ErrCorrupt)
 	if from, to, ok := s.HalfDead(); ok {
 		t.Errorf("proposed again: %d to %d", from, to)
 	}
