@@ -177,6 +177,7 @@ func (c *call) followOutput(out Output, offset, limit int64) error {
 		end = offset + limit
 	}
 	h.Set("X-Saltpeter-Output-Final", strconv.FormatBool(c.pump(out, offset, end)))
+	c.lastWrite()
 	return nil
 }
 

@@ -129,9 +129,11 @@ func (c *call) waitRun(wait time.Duration) error {
 		if err != nil {
 			return err
 		}
-		if etag(body) != c.r.Header.Get("If-None-Match") || !c.pause(changed, timeout.C) {
-			return c.tagged(runOf(r))
+		if etag(body) == c.r.Header.Get("If-None-Match") && c.pause(changed, timeout.C) {
+			continue
 		}
+		c.lastWrite()
+		return c.tagged(runOf(r))
 	}
 }
 

@@ -232,6 +232,14 @@ func (c *call) stream() (release func(), err error) {
 	return func() { <-c.s.streams }, nil
 }
 
+// lastWrite gives what is written after the handler of a stream, its end, time of its own.
+func (c *call) lastWrite() {
+	deadline := time.Now().Add(streamWrite)
+	if err := http.NewResponseController(c.w).SetWriteDeadline(deadline); err != nil {
+		c.s.log.Debug("client is gone", "request", c.by.Request, "err", err)
+	}
+}
+
 func ignoreUnsupported(err error) error {
 	if errors.Is(err, http.ErrNotSupported) {
 		return nil // a recorder in a test

@@ -32,12 +32,16 @@ const (
 	firstPause  = 100 * time.Millisecond
 	dialTimeout = 3 * time.Second
 	maxAnswer   = 256 << 20 // bytes of one JSON answer
+	// patience is how long a node may be silent before another one is asked: one that is stopped accepts connections.
+	patience = 10 * time.Second
 )
 
 // Config says where the nodes are.
 type Config struct {
 	Addrs     []Addr // at least one
 	UserAgent string
+	// Dial opens connections; nil uses the network of this host. Of a unix socket it gets the path.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Client is a client of one cluster. It is safe for concurrent use.
@@ -59,7 +63,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{agent: cfg.UserAgent}
 	for _, a := range cfg.Addrs {
-		c.nodes = append(c.nodes, &node{addr: a, http: &http.Client{Transport: transport(a), CheckRedirect: noRedirect}})
+		c.nodes = append(c.nodes, &node{addr: a, http: &http.Client{Transport: transport(a, cfg.Dial), CheckRedirect: noRedirect}})
 	}
 	return c, nil
 }
@@ -73,10 +77,12 @@ func (c *Client) Close() {
 
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-func transport(a Addr) *http.Transport {
-	dialer := net.Dialer{Timeout: dialTimeout}
+func transport(a Addr, dial func(context.Context, string, string) (net.Conn, error)) *http.Transport {
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
 	t := &http.Transport{
-		DialContext:         dialer.DialContext,
+		DialContext:         dial,
 		TLSHandshakeTimeout: dialTimeout,
 		MaxIdleConnsPerHost: 16,
 		IdleConnTimeout:     time.Minute,
@@ -84,7 +90,7 @@ func transport(a Addr) *http.Transport {
 	}
 	if a.Socket != "" {
 		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", a.Socket)
+			return dial(ctx, "unix", a.Socket)
 		}
 	}
 	return t
@@ -97,7 +103,8 @@ type request struct {
 	query  url.Values
 	body   any
 	header http.Header
-	once   bool // must not be repeated when it may have been done
+	once   bool          // must not be repeated when it may have been done
+	wait   time.Duration // that the node takes on purpose
 }
 
 // send gives the answer of the first node that serves the request; the caller closes its body. Other answers than
@@ -138,8 +145,10 @@ func (c *Client) try(ctx context.Context, n *node, r request, body []byte) (resp
 	if len(r.query) > 0 {
 		target += "?" + r.query.Encode()
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, r.method, target, bytes.NewReader(body))
 	if err != nil {
+		cancel(nil)
 		return nil, false, fmt.Errorf("make request: %w", err)
 	}
 	for k, v := range r.header {
@@ -151,15 +160,36 @@ func (c *Client) try(ctx context.Context, n *node, r request, body []byte) (resp
 	if c.agent != "" {
 		req.Header.Set("User-Agent", c.agent)
 	}
+	silence := time.AfterFunc(patience+r.wait, func() { cancel(errSilent) })
 	resp, err = n.http.Do(req)
+	silence.Stop()
 	if err != nil {
+		if errors.Is(context.Cause(ctx), errSilent) {
+			err = errSilent
+		}
+		cancel(nil)
 		return nil, !r.once || unsent(err), &unreachable{n.addr.String(), err}
 	}
+	resp.Body = &answerBody{resp.Body, cancel}
 	if resp.StatusCode < 300 || resp.StatusCode == http.StatusNotModified {
 		return resp, false, nil
 	}
 	err = problem(n.addr, resp)
 	return nil, !r.once && api.Retryable(saltpeter.CodeOf(err)), err
+}
+
+// errSilent says that a node took a connection and said nothing.
+var errSilent = errors.New("no answer in time")
+
+// answerBody is a body that frees its request's context when it is closed, and can be given up before.
+type answerBody struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+func (b *answerBody) Close() error {
+	b.cancel(nil)
+	return b.ReadCloser.Close()
 }
 
 // unsent reports whether a request certainly did not reach a node.

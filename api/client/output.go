@@ -16,6 +16,12 @@ import (
 // maxBreaks is how often in a row a stream may break off without a byte before the call fails.
 const maxBreaks = 8
 
+// quiet is how long a stream may bring nothing before it is asked for again: the node may have stopped.
+const quiet = 30 * time.Second
+
+// errQuiet says that a stream was given up because it brought nothing.
+var errQuiet = errors.New("nothing came for a while")
+
 // errSink is under the errors of the writer that a stream goes to.
 var errSink = errors.New("write output")
 
@@ -25,7 +31,7 @@ func (c *Client) Output(ctx context.Context, run, machine string, offset int64, 
 	for breaks := 0; ; breaks++ {
 		n, done, err := c.outputOnce(ctx, run, machine, offset, follow, w)
 		offset += n
-		if n > 0 {
+		if n > 0 || errors.Is(err, errQuiet) {
 			breaks = 0
 		}
 		switch {
@@ -62,16 +68,34 @@ func (c *Client) outputOnce(ctx context.Context, run, machine string, offset int
 		return 0, false, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // only read from
-	n, err = io.Copy(sink{w}, resp.Body)
+	alarm := time.AfterFunc(quiet, func() { resp.Body.(*answerBody).cancel(errQuiet) })
+	defer alarm.Stop()
+	n, err = io.Copy(sink{w}, &lively{resp.Body, alarm})
 	switch {
 	case errors.Is(err, errSink):
 		return n, false, err
+	case !alarm.Stop():
+		return n, false, fmt.Errorf("%w: %w", errBroken, errQuiet)
 	case err != nil:
 		return n, false, fmt.Errorf("%w: %w", errBroken, err)
 	case follow && resp.Trailer.Get("X-Saltpeter-Output-Final") != "true":
 		return n, false, errBroken
 	}
 	return n, true, nil
+}
+
+// lively puts an alarm off at each byte that comes.
+type lively struct {
+	r     io.Reader
+	alarm *time.Timer
+}
+
+func (l *lively) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p)
+	if n > 0 {
+		l.alarm.Reset(quiet)
+	}
+	return n, err
 }
 
 // sink marks the errors of a writer, so that they are told from those of the connection.

@@ -101,6 +101,7 @@ func (c *Client) WaitRun(ctx context.Context, id, tag string, wait time.Duration
 	if tag != "" {
 		r.query.Set("wait", strconv.Itoa(int(wait.Seconds())))
 		r.header.Set("If-None-Match", tag)
+		r.wait = wait
 	}
 	resp, err := c.send(ctx, r)
 	if err != nil {

@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 
+	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/api"
 	"github.com/syscollective/saltpeter/api/client"
 )
@@ -31,6 +33,7 @@ type follower struct {
 	only   map[string]bool // machines whose output is shown; nil = all
 	states bool            // tell states
 	silent bool            // show no output
+	raw    bool            // there must be one machine only
 
 	seen    map[string]string // state that was told, by machine
 	started map[string]bool   // output is being read, by machine
@@ -114,11 +117,17 @@ func (f *follower) update(ctx context.Context, run *api.Run) error {
 	if err != nil {
 		return err
 	}
+	if err := f.missing(ctx, machines.Items); err != nil {
+		return err
+	}
 	width := 0
 	for i := range machines.Items {
 		width = max(width, min(text.StringWidth(printable(machines.Items[i].Machine)), maxPrefix))
 	}
 	alone := len(machines.Items) == 1 || len(f.only) == 1
+	if f.raw && !alone {
+		return manyRaw(machines.Items)
+	}
 	for i := range machines.Items {
 		m := &machines.Items[i]
 		if f.only != nil && !f.only[m.Machine] {
@@ -132,6 +141,19 @@ func (f *follower) update(ctx context.Context, run *api.Run) error {
 			f.started[m.Machine] = true
 			f.stream(ctx, m.Machine, f.writer(m.Machine, width, alone))
 		}
+	}
+	return nil
+}
+
+// missing refuses machines that are not in the run: they would be waited for in vain.
+func (f *follower) missing(ctx context.Context, machines []api.Machine) error {
+	left := maps.Clone(f.only)
+	for i := range machines {
+		delete(left, machines[i].Machine)
+	}
+	for name := range left {
+		err := saltpeter.Errorf(saltpeter.CodeNotFound, "machine %q is not in run %s", name, f.run)
+		return missingMachine(ctx, f.cl, f.run, []string{name}, err)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"net/url"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -136,18 +135,16 @@ func (c *cli) logMachines(ctx context.Context, cl *client.Client, run string, na
 func (c *cli) followLogs(ctx context.Context, cl *client.Client, run *api.Run, f logFlags) error {
 	names := f.machines
 	if run.Counts["total"] > 0 {
-		machines, err := c.logMachines(ctx, cl, run.ID, names)
-		if err != nil {
+		// A machine that is named wrongly would otherwise be waited for until the run is finished.
+		if _, err := c.logMachines(ctx, cl, run.ID, names); err != nil {
 			return err
-		}
-		if f.raw && len(machines) > 1 {
-			return manyRaw(machines)
 		}
 	}
 	if f.raw && len(names) > 1 {
 		return usage("--raw gives one machine's bytes, and %d are named", len(names))
 	}
-	follow := newFollower(c, cl, run.ID, slices.Clone(names))
+	follow := newFollower(c, cl, run.ID, names)
+	follow.raw = f.raw
 	_, err := follow.follow(ctx)
 	return err
 }
