@@ -259,3 +259,22 @@ func (s *stores) verify() (first, last uint64, err error) {
 		}
 	}
 }
+
+// keyTerm is where Raft keeps its term.
+const keyTerm = "CurrentTerm"
+
+// verifyTerm says whether the stored term goes with the log: a node that has lost it could vote twice in one term.
+func (s *stores) verifyTerm(last uint64) error {
+	if last == 0 {
+		return nil
+	}
+	var log raft.Log
+	if err := s.get(last, &log); err != nil {
+		return err
+	}
+	term, err := s.GetUint64([]byte(keyTerm))
+	if isAbsent(err) || err == nil && term < log.Term {
+		return s.latch("check the term", fmt.Errorf("the stored term is %d, the log's is %d: it is damaged", term, log.Term))
+	}
+	return err
+}

@@ -42,18 +42,45 @@ func openDisk(dir string) (store *raftboltdb.BoltStore, err error) {
 			store, err = nil, fmt.Errorf("%w: %s is damaged: %v", ErrStore, path, p)
 		}
 	}()
+	if err := walkBolt(path); err != nil {
+		return nil, err
+	}
 	store, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{
 		Timeout:        lockWait,
 		NoFreelistSync: true, // two syncs per commit and less to write; the list is found by a scan at start
 		FreelistType:   bbolt.FreelistMapType,
 	}})
-	if errors.Is(err, berrors.ErrTimeout) {
-		return nil, fmt.Errorf("%w: %s is in use by another process", ErrStore, path)
+	return store, explainOpen(path, err)
+}
+
+func explainOpen(path string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, berrors.ErrTimeout):
+		return fmt.Errorf("%w: %s is in use by another process", ErrStore, path)
+	default:
+		return fmt.Errorf("%w: open %s: %w", ErrStore, path, err)
 	}
+}
+
+// walkBolt reads every page in use, in this goroutine: the scan that bbolt makes when it opens a file for writing runs in
+// one of its own, where a panic over a damaged page would end the process without a word of ours.
+func walkBolt(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockWait})
 	if err != nil {
-		return nil, fmt.Errorf("%w: open %s: %w", ErrStore, path, err)
+		return explainOpen(path, err)
 	}
-	return store, nil
+	err = db.View(func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
+			return b.ForEach(func(_, _ []byte) error { return nil })
+		})
+	})
+	return explainOpen(path, errors.Join(err, db.Close()))
 }
 
 // What checkBolt knows of a bbolt file: two meta pages, each with a header of 16 bytes, then the fields of the meta.

@@ -146,6 +146,9 @@ func (n *Node) openStores(raftLog *raftLogger) (*usableSnapshots, error) {
 	if usable.first, usable.last, err = n.stores.verify(); err != nil {
 		return nil, err
 	}
+	if err := n.stores.verifyTerm(usable.last); err != nil {
+		return nil, err
+	}
 	return usable, usable.check()
 }
 
