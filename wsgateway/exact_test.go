@@ -33,7 +33,7 @@ func TestExactUnderFaults(t *testing.T) {
 
 func exactUnderFaults(t *testing.T, seed uint64) {
 	r := newRecord(t)
-	r.fault = outages(seed)
+	r.setFault(outages(seed))
 	nodes := []*node{serve(t, r, nil), serve(t, r, nil)}
 	var all sync.WaitGroup
 	var executed sync.Map
@@ -88,7 +88,11 @@ type miniWrapper struct {
 }
 
 func (w *miniWrapper) run() {
-	for !w.ended && !w.refused {
+	for began := time.Now(); !w.ended && !w.refused; {
+		if time.Since(began) > time.Hour {
+			w.t.Errorf("%s: not done after an hour", w.who)
+			return
+		}
 		if err := w.session(); err != nil && !errors.Is(err, errSession) {
 			w.t.Errorf("%s: %v", w.who, err)
 			return

@@ -289,3 +289,22 @@ func bubble(t *testing.T, f func(t *testing.T)) {
 }
 
 func noContact() (time.Duration, bool) { return 0, false }
+
+// give and take meet somebody at a channel, or fail: a bubble with tickers in it never deadlocks by itself.
+func give(t testing.TB, c chan<- struct{}) {
+	t.Helper()
+	select {
+	case c <- struct{}{}:
+	case <-time.After(time.Hour):
+		t.Fatal("nobody came")
+	}
+}
+
+func take(t testing.TB, c <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(time.Hour):
+		t.Fatal("nobody came")
+	}
+}

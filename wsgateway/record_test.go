@@ -18,12 +18,13 @@ var errNoLeader = errors.New("no leader")
 // must not do.
 type record struct {
 	t testing.TB
+
+	mu sync.Mutex
 	// fault may delay a call and says whether it commits and whether the caller hears so; nil = all is well.
 	fault func(op string) (commits, heard bool)
-	// gate, if set, is entered by every Report before it commits.
-	gate func()
+	gate  func() // if set, is entered by every Report before it commits
+	gaps  bool   // are no error
 
-	mu      sync.Mutex
 	targets map[saltpeter.TargetRef]*recorded
 	heard   map[saltpeter.TargetRef]int
 	calls   map[string]int
@@ -44,7 +45,8 @@ type recorded struct {
 	kill    bool
 	result  saltpeter.Word
 	remarks []string
-	gone    bool // the record forgot it
+	gone    bool   // the record forgot it
+	limit   uint64 // numbers from here on are not taken; 0 = all are
 }
 
 func newRecord(t testing.TB) *record {
@@ -71,11 +73,22 @@ func oneTarget(t testing.TB) *record {
 func (r *record) enter(op string) (commits, heard bool) {
 	r.mu.Lock()
 	r.calls[op]++
+	fault := r.fault
 	r.mu.Unlock()
-	if r.fault == nil {
+	if fault == nil {
 		return true, true
 	}
-	return r.fault(op)
+	return fault(op)
+}
+
+func (r *record) setFault(f func(string) (bool, bool)) { r.mu.Lock(); r.fault = f; r.mu.Unlock() }
+func (r *record) setGate(f func())                     { r.mu.Lock(); r.gate = f; r.mu.Unlock() }
+func (r *record) tolerate(gaps bool)                   { r.mu.Lock(); r.gaps = gaps; r.mu.Unlock() }
+
+func (r *record) heardOf(ref saltpeter.TargetRef) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.heard[ref]
 }
 
 func (r *record) count(op string) int {
@@ -153,8 +166,11 @@ func (r *record) Resume(_ context.Context, ask saltpeter.ResumeAsk) (saltpeter.R
 
 // Report commits, or not, and tells so, or not.
 func (r *record) Report(_ context.Context, reports []saltpeter.Report) ([]saltpeter.ReportAnswer, error) {
-	if r.gate != nil {
-		r.gate()
+	r.mu.Lock()
+	gate := r.gate
+	r.mu.Unlock()
+	if gate != nil {
+		gate()
 	}
 	commits, heard := r.enter("report")
 	r.mu.Lock()
@@ -192,10 +208,10 @@ func (r *record) take(report *saltpeter.Report) saltpeter.ReportAnswer {
 func (r *record) word(x *recorded, w *saltpeter.Word) {
 	r.words++
 	if numbered(w.Kind) {
-		if w.Seq > x.next {
+		if w.Seq > x.next && !r.gaps {
 			r.t.Errorf("a gap was passed on: word %d, the record wants %d", w.Seq, x.next)
 		}
-		if w.Seq != x.next {
+		if w.Seq != x.next || x.limit > 0 && w.Seq >= x.limit {
 			return
 		}
 		x.next = after(w)

@@ -173,12 +173,12 @@ func TestGrantIsTheLeadersAnswer(t *testing.T) {
 		if m := c.want(wire.TypeGrant); m.Ask != 2 || r.count("start") != 2 {
 			t.Fatalf("grant %+v after %d starts", m, r.count("start"))
 		}
-		r.fault = func(string) (bool, bool) { return true, false }
+		r.setFault(func(string) (bool, bool) { return true, false })
 		c.send(&wire.Message{Type: wire.TypeStart, Ask: 3})
 		c.want(wire.TypeRetry)
 		c.send(resumeOf(testRef, "a"))
 		c.want(wire.TypeRetry)
-		r.fault = nil
+		r.setFault(nil)
 		r.change(testRef, func(x *recorded) { x.state = saltpeter.Started })
 		c.send(&wire.Message{Type: wire.TypeStart, Ask: 4})
 		if m := c.want(wire.TypeRefused); !m.Final {
@@ -203,14 +203,14 @@ func TestSecondWrapperIsRefused(t *testing.T) {
 		loser.send(&wire.Message{Type: wire.TypeBeat, N: 1})
 		loser.want(wire.TypeBeat)
 		time.Sleep(2 * time.Second)
-		if len(r.heard) != 0 {
+		if r.heardOf(testRef) != 0 {
 			t.Fatal("the loser's heartbeat counts for the winner")
 		}
 		winner.send(&wire.Message{Type: wire.TypeBeat, N: 1})
 		winner.want(wire.TypeBeat)
 		time.Sleep(2 * time.Second)
-		if r.heard[testRef] != 1 {
-			t.Fatalf("heard %v", r.heard)
+		if got := r.heardOf(testRef); got != 1 {
+			t.Fatalf("heard %d times", got)
 		}
 		loser.output(1, "mine")
 		loser.wantClosed(websocket.StatusPolicyViolation)
@@ -377,10 +377,10 @@ func TestLocked(t *testing.T) {
 		c := n.dial()
 		c.send(helloOf(testLaunch, "web-1", "a"))
 		c.want(wire.TypeRuns)
-		r.fault = func(string) (bool, bool) { return false, false }
+		r.setFault(func(string) (bool, bool) { return false, false })
 		c.send(&wire.Message{Type: wire.TypeLocked, Text: "held by job_0"})
 		c.want(wire.TypeRetry)
-		r.fault = nil
+		r.setFault(nil)
 		c.send(&wire.Message{Type: wire.TypeLocked, Text: "held by job_0"})
 		if m := c.want(wire.TypeAck); !m.Ended {
 			t.Fatalf("ack %+v", m)
@@ -414,7 +414,7 @@ func TestKill(t *testing.T) {
 			c := n.dial()
 			c.send(helloOf(testLaunch, "web-1", "a"))
 			c.want(wire.TypeRuns)
-			r.fault = func(string) (bool, bool) { n.g.Kill(testRef, 0); return true, true }
+			r.setFault(func(string) (bool, bool) { n.g.Kill(testRef, 0); return true, true })
 			c.send(&wire.Message{Type: wire.TypeStart, Ask: 1})
 			if m := c.want(wire.TypeGrant); !m.Kill {
 				t.Fatalf("grant %+v", m)
