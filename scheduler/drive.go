@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -238,8 +239,8 @@ func (r *driven) resolve(ctx context.Context, run *saltpeter.Run, job *saltpeter
 	case ctx.Err() != nil:
 		return gone, nil
 	case err != nil && left > 0:
-		r.l.log.Warn("resolve targets", "run", run.ID, "err", err)
 		r.failures++
+		r.l.log.Log(ctx, levelOf(r.failures), "resolve targets", "run", run.ID, "err", err)
 		sleep(ctx, min(backOff(r.failures, r.num), left))
 		return again, nil
 	case err != nil:
@@ -316,6 +317,15 @@ func backOff(n int, run uint64) time.Duration {
 	d := beat << min(n-1, 4)
 	spread := (run*2654435761 + uint64(n)*40503) % 1024
 	return d + d*time.Duration(spread)/1024
+}
+
+// levelOf gives the level for the nth failure in a row: the first is news, and where a launcher is down for thousands of
+// runs the others would bury it.
+func levelOf(n int) slog.Level {
+	if n > 1 {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
 }
 
 // sleep waits, or less if ctx ends.

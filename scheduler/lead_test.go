@@ -231,6 +231,50 @@ func TestSubset(t *testing.T) {
 	})
 }
 
+// TestTakeoverPublishesSameLaunch: what is published again has the same id. It goes to those without a wrapper, so no longer to all that
+// matched; where publishing is executing a launch that is found is left alone.
+func TestTakeoverPublishesSameLaunch(t *testing.T) {
+	for _, start := range []string{saltpeter.StartClaim, saltpeter.StartDirect} {
+		t.Run(start, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStage(t)
+				defer s.depose()
+				var published []saltpeter.Launch
+				s.f.started = func(l *saltpeter.Launch) { published = append(published, *l) }
+				j := testJob("j")
+				j.Start = start
+				s.m.put(j, time.Now().Unix())
+				s.lead()
+				time.Sleep(61 * time.Second)
+				s.m.change(func() ([]uint64, bool) { // as a state machine does that has no grant for it
+					for i := range s.m.runs[1].targets {
+						s.m.runs[1].targets[i].State = saltpeter.Launched
+					}
+					s.m.runs[1].count()
+					return []uint64{1}, false
+				})
+				for _, granted := range []string{"none", "a"} {
+					s.depose()
+					s.m.set(1, granted, saltpeter.Granted)
+					s.lead()
+					synctest.Wait()
+				}
+				got := ""
+				for _, l := range published {
+					got += fmt.Sprintf("%d %v %v %v; ", l.ID, l.Machines, l.Targets, l.AllMatched)
+				}
+				want := "10 [a b] [0 1] true; "
+				if start == saltpeter.StartClaim {
+					want += want + "10 [b] [1] false; "
+				}
+				if got != want {
+					t.Errorf("published %s, want %s", got, want)
+				}
+			})
+		})
+	}
+}
+
 // TestDrawIsShuffled: where only some machines are taken, or some at a time, it isn't always the same ones.
 func TestDrawIsShuffled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -62,7 +62,7 @@ func (p *publish) attempts(ctx context.Context) {
 		if err == nil || p.batch.direct {
 			return
 		}
-		l.log.Warn("publish", "run", launch.RunID, "launch", launch.ID.String(), "err", err)
+		l.log.Log(ctx, levelOf(n), "publish", "run", launch.RunID, "launch", launch.ID.String(), "err", err)
 		sleep(ctx, backOff(n, launch.Run))
 	}
 }

@@ -139,6 +139,32 @@ func TestPublishedMovesTheLook(t *testing.T) {
 	}
 }
 
+// TestHeardLaunch: a sign of a launch counts for its target; one of another launch for the machine alone.
+func TestHeardLaunch(t *testing.T) {
+	table, b := watched("a", "b")
+	table.heardLaunch(7, "a", 3*time.Second)
+	table.heardLaunch(99, "b", 4*time.Second)
+	table.heardLaunch(7, "b", 2*time.Second) // came late: it turns nothing back
+	table.heardLaunch(7, "c", 5*time.Second)
+	a, other := b.signs[0], b.signs[1]
+	if !a.heard || a.last != 3*time.Second || a.machine.last != 3*time.Second {
+		t.Errorf("its own launch: %+v, %+v", a, a.machine)
+	}
+	if other.last != 2*time.Second || other.machine.last != 4*time.Second {
+		t.Errorf("another launch: %+v, %+v", other, other.machine)
+	}
+}
+
+// TestLongWindow: a start window that is longer than lost_after doesn't hide the silence of who was granted meanwhile.
+func TestLongWindow(t *testing.T) {
+	set := saltpeter.DefaultSettings()
+	set.StartWindow = 10 * time.Minute
+	_, b := watched("a")
+	if j := judge(b.signs[0], saltpeter.Launched, &set, 7*time.Second); j.at != 67*time.Second {
+		t.Errorf("looked at again at %s", j.at)
+	}
+}
+
 // TestAttention: time counts while there are beats; of a stop only a second does.
 func TestAttention(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
