@@ -35,7 +35,7 @@ func (c *call) listJobs() error {
 			page.NextCursor = encodeCursor(cursorJobs, page.Items[limit-1].Name)
 			return false
 		}
-		page.Items = append(page.Items, jobOf(&j, now))
+		page.Items = append(page.Items, jobOf(&j, c.s.schedules.of(&j.Job.Schedule), now))
 		return true
 	})
 	return c.reply(http.StatusOK, page)
@@ -64,7 +64,7 @@ func (c *call) getJob() error {
 	if err != nil {
 		return err
 	}
-	shape := jobOf(&j, c.s.now())
+	shape := jobOf(&j, c.s.schedules.of(&j.Job.Schedule), c.s.now())
 	shape.Written = j.Job.Written
 	return c.reply(http.StatusOK, shape)
 }

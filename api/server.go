@@ -60,6 +60,8 @@ type Server struct {
 	socket  string
 	now     func() time.Time
 	streams chan struct{} // one token for each request that may follow
+
+	schedules schedules
 }
 
 // New gives a server; it starts nothing.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/syscollective/saltpeter"
-	"github.com/syscollective/saltpeter/internal/cronexpr"
 )
 
 // Job is a job in force. Durations are seconds.
@@ -72,19 +71,7 @@ func zoneName(zone string) string {
 	return zone
 }
 
-// compiled gives the matcher of a schedule in force; one that does not compile here is not due here.
-func compiled(s *saltpeter.Schedule) (*cronexpr.Schedule, bool) {
-	loc, err := cronexpr.LoadLocation(s.Timezone)
-	if err != nil {
-		return nil, false
-	}
-	c, err := cronexpr.Compile(
-		cronexpr.Fields{Sec: s.Sec, Min: s.Min, Hour: s.Hour, Dom: s.Dom, Mon: s.Mon, Dow: s.Dow, Year: s.Year},
-		cronexpr.Options{Location: loc, Or: s.MatchAny, And: !s.MatchAny})
-	return c, err == nil
-}
-
-func jobOf(s *saltpeter.JobStatus, now time.Time) Job {
+func jobOf(s *saltpeter.JobStatus, m *matcher, now time.Time) Job {
 	j := s.Job
 	shape := Job{
 		Name: j.Name, Group: j.Group,
@@ -104,9 +91,9 @@ func jobOf(s *saltpeter.JobStatus, now time.Time) Job {
 		w := windowOf(s.Paused, now)
 		shape.Paused = &w
 	}
-	if c, ok := compiled(&j.Schedule); ok {
-		shape.Schedule.Words = c.Words()
-		next, due := c.Next(now)
+	if m.schedule != nil {
+		shape.Schedule.Words = m.words
+		next, due := m.schedule.Next(now)
 		shape.Never = !due
 		if due && (shape.Paused == nil || !shape.Paused.Active) {
 			shape.Next = TimeOf(next)

@@ -1,0 +1,33 @@
+package api
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/syscollective/saltpeter"
+)
+
+// BenchmarkJobPage makes the JSON of a page of 50 jobs, as a list does, without HTTP.
+func BenchmarkJobPage(b *testing.B) {
+	jobs := make([]saltpeter.JobStatus, 50)
+	for i := range jobs {
+		jobs[i].Job = &saltpeter.Job{
+			Name: fmt.Sprintf("job%02d", i), Group: "main", Command: "true", Targets: []string{"*"}, TargetType: "glob",
+			Schedule: saltpeter.Schedule{Sec: "0", Min: fmt.Sprint(i), Hour: "*/2", Dom: "*", Mon: "*", Dow: "mon-fri", Year: "*", Timezone: "Europe/Bucharest"},
+		}
+		jobs[i].LastRun = &saltpeter.Run{ID: "job_1", Job: jobs[i].Job.Name, State: saltpeter.RunOK, Counts: saltpeter.Counts{saltpeter.OK: 3}}
+	}
+	now := time.Date(2026, 11, 23, 7, 5, 0, 0, time.UTC)
+	var known schedules
+	b.ReportAllocs()
+	for b.Loop() {
+		page := Page[Job]{Items: make([]Job, 0, len(jobs))}
+		for i := range jobs {
+			page.Items = append(page.Items, jobOf(&jobs[i], known.of(&jobs[i].Job.Schedule), now))
+		}
+		if _, err := encode(page); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
