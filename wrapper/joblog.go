@@ -110,13 +110,10 @@ func (s *Session) toOwnLog(t *target) {
 	}
 }
 
-// finishOwn ends a run whose words nobody takes.
-func (s *Session) finishOwn(t *target) {
-	if t.out != nil {
-		s.toOwnLog(t)
-		if err := t.log.close(); err != nil {
-			s.log.Warn("end of output is not in the log", "run", t.entry.Run, "err", err)
-		}
+// closeOwn puts the rest of the output of a run whose words nobody takes into the job's log.
+func (s *Session) closeOwn(t *target) {
+	s.toOwnLog(t)
+	if err := t.log.close(); err != nil {
+		s.log.Warn("end of output is not in the log", "run", t.entry.Run, "err", err)
 	}
-	t.leave()
 }

@@ -18,6 +18,7 @@ const (
 	askLimit     = 15 * time.Minute // asking to start ends, whatever the window says
 	grantLimit   = 20 * time.Second // between an ask and the execution on its grant
 	askAgain     = 5 * time.Second  // an ask without an answer is repeated, under a new number
+	askPause     = time.Second      // at least, between an ask and one that its answer makes necessary
 	defaultBeat  = 5 * time.Second
 	sickAfter    = 10 * time.Second // silence of a gateway, or its leader's age, that makes a wrapper try other nodes
 	lockedWait   = 5 * time.Second  // for the answer to "locked"

@@ -211,7 +211,7 @@ func (s *Session) onGrant(t *target, m *wire.Message) {
 		s.decline(t, ErrTooLate.Error(), codeNotStart, "")
 	case n >= 1 && n < len(t.asks) && t.askOpen: // a younger ask is on its way
 	default:
-		t.askOpen, t.askAt = false, s.now
+		t.askOpen, t.askAt = false, t.askedAt.Add(askPause)
 	}
 }
 
@@ -276,11 +276,14 @@ func (s *Session) onEnded(t *target, n news) {
 	}
 	t.unlock()
 	t.out.finish(n.at)
+	if t.own {
+		s.closeOwn(t)
+	}
 	s.note(t, t.log.ended(n, t.spec.Timeout))
 	t.phase = phaseFinal
 	t.final = &wire.Message{Type: wire.TypeResult, AtMillis: n.at, Code: n.code, Signal: n.signal, Cause: n.cause, Seq: t.out.store.next}
 	if t.own {
-		s.finishOwn(t)
+		t.leave()
 	}
 }
 
@@ -307,7 +310,10 @@ func (s *Session) disown(t *target, why string) {
 		}
 	case phaseFinal:
 		t.own = true
-		s.finishOwn(t)
+		if t.out != nil {
+			s.closeOwn(t)
+		}
+		t.leave()
 	default:
 		t.leave()
 	}

@@ -1,0 +1,687 @@
+package wrapper
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/internal/wire"
+)
+
+const testCluster = "6f1c0a52-0000-4000-8000-000000000001"
+
+// record is the cluster's record as the fake nodes share it, with one target per run.
+type record struct {
+	mu      sync.Mutex
+	targets []*recorded
+	trouble []string // what no wrapper may do
+}
+
+// recorded is one target of the record.
+type recorded struct {
+	entry   wire.RunEntry
+	spec    saltpeter.Spec
+	state   saltpeter.TargetState
+	nonce   [32]byte
+	next    uint64
+	seen    map[uint64][]byte // the frames as they first came, committed or not
+	out     []byte
+	holes   []hole
+	started int
+	final   *wire.Message
+	words   []wire.Type
+	grants  int
+	unknown bool // forgotten: "no such run"
+}
+
+// hole is a skip: n bytes are left out after off bytes of out.
+type hole struct {
+	off int
+	n   uint64
+}
+
+func newRecord(specs ...saltpeter.Spec) *record {
+	r := &record{}
+	for i, spec := range specs {
+		r.targets = append(r.targets, &recorded{
+			entry: wire.RunEntry{
+				RunNum: uint64(i + 1), Run: spec.Run, Job: spec.Job, AllowOverlap: true, State: "launched",
+				HeartbeatMS: 5000, StartWindowMS: 60000,
+			},
+			spec: spec, state: saltpeter.Launched, next: 1, seen: map[uint64][]byte{},
+		})
+	}
+	return r
+}
+
+func (r *record) bad(text string) { r.trouble = append(r.trouble, text) }
+
+// node is one fake gateway. Its fields may be changed while it serves, under the record's mutex.
+type node struct {
+	rec       *record
+	down      bool          // refuses connections
+	silent    bool          // accepts, and answers nothing
+	noLeader  bool          // answers retry
+	leaderAge time.Duration // as it tells; negative = never
+	slow      time.Duration // between a word and its commit
+	hold      time.Duration // before a grant
+	refuse    string        // starts, if not empty
+	refuseAll string        // hellos, if not empty
+	askless   bool          // grants name no ask
+	links     []*fakeLink
+	hellos    int
+	dials     int
+}
+
+// fakeNet is the network: it dials nodes by URL.
+type fakeNet map[string]*node
+
+func (n fakeNet) Dial(ctx context.Context, url string) (Link, error) {
+	nd := n[url]
+	nd.rec.mu.Lock()
+	defer nd.rec.mu.Unlock()
+	nd.dials++
+	if nd.down {
+		return nil, errors.New("connection refused")
+	}
+	l := &fakeLink{node: nd, up: make(chan any, 4), downlink: make(chan *wire.Message, 256), cut: make(chan struct{})}
+	nd.links = append(nd.links, l)
+	go l.serve()
+	return l, nil
+}
+
+// cutAll cuts the node's connections.
+func (nd *node) cutAll() {
+	nd.rec.mu.Lock()
+	links := nd.links
+	nd.links = nil
+	nd.rec.mu.Unlock()
+	for _, l := range links {
+		l.Close()
+	}
+}
+
+// fakeLink is both ends of a connection to a node.
+type fakeLink struct {
+	node     *node
+	up       chan any // *wire.Message or []byte
+	downlink chan *wire.Message
+	cut      chan struct{}
+	once     sync.Once
+
+	hello  bool
+	nonce  [32]byte
+	seats  map[int]*recorded
+	opened map[int]bool
+}
+
+func (l *fakeLink) Exporter() []byte { return []byte("exporter") }
+func (l *fakeLink) Close() error     { l.once.Do(func() { close(l.cut) }); return nil }
+
+func (l *fakeLink) put(ctx context.Context, v any) error {
+	select {
+	case <-l.cut:
+		return io.ErrClosedPipe
+	default:
+	}
+	select {
+	case l.up <- v:
+		return nil
+	case <-l.cut:
+		return io.ErrClosedPipe
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *fakeLink) Send(ctx context.Context, m *wire.Message) error {
+	b, err := wire.Encode(m)
+	if err != nil {
+		return err
+	}
+	m, err = wire.Decode(b)
+	if err != nil {
+		return err
+	}
+	return l.put(ctx, m)
+}
+
+func (l *fakeLink) SendFrame(ctx context.Context, f *wire.Frame) error {
+	return l.put(ctx, wire.AppendFrame(nil, f))
+}
+
+func (l *fakeLink) Recv(ctx context.Context) (*wire.Message, error) {
+	select {
+	case m := <-l.downlink:
+		return m, nil
+	case <-l.cut:
+		return nil, io.EOF
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *fakeLink) send(m wire.Message) {
+	select {
+	case l.downlink <- &m:
+	case <-l.cut:
+	}
+}
+
+// serve is the node's side.
+func (l *fakeLink) serve() {
+	rec := l.node.rec
+	l.seats, l.opened = map[int]*recorded{}, map[int]bool{}
+	rec.mu.Lock()
+	silent := l.node.silent
+	age := l.node.leaderAge.Milliseconds()
+	rec.mu.Unlock()
+	if !silent {
+		l.send(wire.Message{Type: wire.TypeChallenge, Versions: []int{1}, Cluster: testCluster, Challenge: make([]byte, 32), LeaderAge: &age})
+	}
+	var pending []func()
+	for {
+		var v any
+		select {
+		case v = <-l.up:
+		case <-l.cut:
+			return
+		}
+		rec.mu.Lock()
+		silent, slow := l.node.silent, l.node.slow
+		rec.mu.Unlock()
+		if silent {
+			continue
+		}
+		rec.mu.Lock()
+		commit, answer := l.take(v)
+		rec.mu.Unlock()
+		pending = append(pending, commit)
+		if len(l.up) > 0 && len(pending) < 8 && answer == nil {
+			continue // more is there: one commit for all
+		}
+		if !l.pause(slow) {
+			return // what was not committed is lost with the connection
+		}
+		rec.mu.Lock()
+		for _, c := range pending {
+			if c != nil {
+				c()
+			}
+		}
+		rec.mu.Unlock()
+		pending = nil
+		if answer != nil {
+			answer()
+		}
+		l.ack()
+	}
+}
+
+func (l *fakeLink) pause(d time.Duration) bool {
+	if d == 0 {
+		return true
+	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-l.cut:
+		return false
+	}
+}
+
+// ack tells what is in the record.
+func (l *fakeLink) ack() {
+	for ord := range l.opened {
+		rec := l.seats[ord]
+		l.node.rec.mu.Lock()
+		m := wire.Message{Type: wire.TypeAck, Run: ord, Next: rec.next, Started: rec.started > 0, Ended: rec.final != nil}
+		l.node.rec.mu.Unlock()
+		l.send(m)
+	}
+}
+
+// take judges one thing that came in; commit changes the record, answer is sent after that.
+func (l *fakeLink) take(v any) (commit, answer func()) {
+	if b, ok := v.([]byte); ok {
+		return l.takeFrame(b)
+	}
+	m := v.(*wire.Message)
+	nd, rec := l.node, l.node.rec
+	if m.Type == wire.TypeBeat {
+		age := nd.leaderAge.Milliseconds()
+		return nil, func() { l.send(wire.Message{Type: wire.TypeBeat, N: m.N, LeaderAge: &age}) }
+	}
+	if nd.noLeader {
+		return nil, func() { l.send(wire.Message{Type: wire.TypeRetry, Run: m.Run, AfterMS: 300}) }
+	}
+	switch m.Type {
+	case wire.TypeHello:
+		return nil, l.takeHello(m)
+	case wire.TypeResume:
+		return nil, l.takeResume(m)
+	}
+	t := l.seats[m.Run]
+	if t == nil {
+		rec.bad("word without a seat: " + string(m.Type))
+		return nil, nil
+	}
+	if m.Type == wire.TypeStart {
+		return nil, l.takeStart(t, m)
+	}
+	if m.Type == wire.TypeLocked {
+		return func() { t.words = append(t.words, m.Type); t.state = saltpeter.NotStarted },
+			func() { l.send(wire.Message{Type: wire.TypeAck, Run: m.Run, Ended: true}) }
+	}
+	if !l.opened[m.Run] && !(m.Type == wire.TypeDeclined && l.hello) {
+		rec.bad("word before grant or resume: " + string(m.Type))
+	}
+	return l.takeWord(t, m)
+}
+
+func (l *fakeLink) takeHello(m *wire.Message) func() {
+	l.node.hellos++
+	if r := l.node.refuseAll; r != "" {
+		return func() { l.send(wire.Message{Type: wire.TypeRefused, Text: r, Final: true}) }
+	}
+	l.hello = true
+	copy(l.nonce[:], m.Nonce)
+	runs := wire.Message{Type: wire.TypeRuns}
+	for i, t := range l.node.rec.targets {
+		l.seats[i] = t
+		e := t.entry
+		e.State = t.state.String()
+		runs.Runs = append(runs.Runs, e)
+	}
+	return func() { l.send(runs) }
+}
+
+func (l *fakeLink) takeStart(t *recorded, m *wire.Message) func() {
+	refused := func(text string) func() {
+		return func() { l.send(wire.Message{Type: wire.TypeRefused, Run: m.Run, Text: text, Final: true}) }
+	}
+	switch {
+	case l.node.refuse != "":
+		return refused(l.node.refuse)
+	case t.state == saltpeter.Launched:
+		t.state, t.nonce = saltpeter.Granted, l.nonce
+	case t.state != saltpeter.Granted || t.nonce != l.nonce:
+		return refused("state " + t.state.String())
+	}
+	l.opened[m.Run] = true
+	t.grants++
+	spec := t.spec
+	ask := m.Ask
+	if l.node.askless {
+		ask = 0
+	}
+	hold := l.node.hold
+	return func() {
+		go func() {
+			if l.pause(hold) {
+				l.send(wire.Message{Type: wire.TypeGrant, Run: m.Run, Ask: ask, Spec: &spec})
+			}
+		}()
+	}
+}
+
+func (l *fakeLink) takeResume(m *wire.Message) func() {
+	var t *recorded
+	for _, c := range l.node.rec.targets {
+		if c.entry.RunNum == m.RunNum && c.entry.Target == m.Target {
+			t = c
+		}
+	}
+	if t == nil || t.unknown {
+		return func() { l.send(wire.Message{Type: wire.TypeResumed, Run: m.Run, State: stateUnknown}) }
+	}
+	if sha256.Sum256(m.Secret) != t.nonce {
+		return func() { l.send(wire.Message{Type: wire.TypeResumed, Run: m.Run, State: t.state.String()}) }
+	}
+	l.nonce = t.nonce
+	l.seats[m.Run], l.opened[m.Run] = t, true
+	answer := wire.Message{Type: wire.TypeResumed, Run: m.Run, State: t.state.String(), Next: t.next, Done: t.final != nil, Started: t.started > 0}
+	return func() { l.send(answer) }
+}
+
+// takeWord commits a control message of the winner.
+func (l *fakeLink) takeWord(t *recorded, m *wire.Message) (func(), func()) {
+	if t.unknown {
+		return nil, func() { l.send(wire.Message{Type: wire.TypeRefused, Run: m.Run, Text: "unknown run"}) }
+	}
+	gap := m.Type == wire.TypeResult && m.Seq > l.expected(t)
+	commit := func() {
+		t.words = append(t.words, m.Type)
+		switch m.Type {
+		case wire.TypeStarted:
+			t.started++
+			t.state = saltpeter.Started
+		case wire.TypeResult:
+			if m.Seq == t.next && t.final == nil {
+				t.final = m
+				t.next++
+				t.state = saltpeter.OK
+			}
+		case wire.TypeDeclined:
+			if t.final == nil {
+				t.final = m
+				t.state = saltpeter.NotStarted
+			}
+		}
+	}
+	if gap {
+		next := l.expected(t)
+		return nil, func() { l.send(wire.Message{Type: wire.TypeExpect, Run: m.Run, Next: next}) }
+	}
+	return commit, nil
+}
+
+// expected is the number that comes next; what waits for its commit on this connection is in order by then.
+func (l *fakeLink) expected(t *recorded) uint64 {
+	next := t.next
+	for f := t.seen[next]; f != nil; f = t.seen[next] {
+		frame, err := wire.ParseFrame(f)
+		if err != nil {
+			break
+		}
+		next += max(frame.Covers, 1)
+	}
+	return next
+}
+
+// takeFrame commits output. A number that comes twice must be the same bytes.
+func (l *fakeLink) takeFrame(b []byte) (func(), func()) {
+	f, err := wire.ParseFrame(b)
+	t := l.seats[f.Run]
+	if err != nil || t == nil || !l.opened[f.Run] {
+		l.node.rec.bad("frame that can't be taken")
+		return nil, nil
+	}
+	if t.unknown {
+		return nil, func() { l.send(wire.Message{Type: wire.TypeRefused, Run: f.Run, Text: "unknown run"}) }
+	}
+	ord := f.Run
+	f.Run = 0
+	norm := wire.AppendFrame(nil, &f)
+	if was, ok := t.seen[f.Seq]; ok && !bytes.Equal(was, norm) {
+		l.node.rec.bad("a number came with other bytes")
+	}
+	t.seen[f.Seq] = norm
+	data := bytes.Clone(f.Data)
+	return func() {
+		if f.Seq != t.next {
+			if f.Seq > t.next {
+				next := t.next
+				go l.send(wire.Message{Type: wire.TypeExpect, Run: ord, Next: next})
+			}
+			return
+		}
+		if f.Kind == wire.FrameSkip {
+			t.holes = append(t.holes, hole{len(t.out), f.Skipped})
+			t.next += f.Covers
+			return
+		}
+		t.out = append(t.out, data...)
+		t.next++
+	}, nil
+}
+
+// fakeExecutor runs scripts in place of commands.
+type fakeExecutor struct {
+	script func(p *fakeProcess) int // gives the exit code
+	mu     sync.Mutex
+	procs  []*fakeProcess
+	boot   func() time.Duration
+}
+
+func (e *fakeExecutor) Prepare(context.Context, *saltpeter.Spec) (Process, error) {
+	p := &fakeProcess{e: e, gone: make(chan struct{}), signals: make(chan syscall.Signal, 8)}
+	p.r, p.w = io.Pipe()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.procs = append(e.procs, p)
+	return p, nil
+}
+
+func (e *fakeExecutor) executed() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := 0
+	for _, p := range e.procs {
+		if p.executed {
+			n++
+		}
+	}
+	return n
+}
+
+// fakeProcess is a script that runs, or waits to.
+type fakeProcess struct {
+	e        *fakeExecutor
+	r        *io.PipeReader
+	w        *io.PipeWriter
+	gone     chan struct{}
+	signals  chan syscall.Signal
+	executed bool
+	code     int
+	over     sync.Once
+}
+
+func (p *fakeProcess) PID() int      { return 42 }
+func (p *fakeProcess) Start() uint64 { return 1 }
+
+func (p *fakeProcess) Exec(deadline time.Duration) error {
+	if p.e.boot() > deadline {
+		return ErrTooLate
+	}
+	p.e.mu.Lock()
+	p.executed = true
+	p.e.mu.Unlock()
+	go func() {
+		code := p.e.script(p)
+		p.w.Close()
+		p.end(code)
+	}()
+	return nil
+}
+
+func (p *fakeProcess) end(code int) { p.over.Do(func() { p.code = code; close(p.gone) }) }
+
+func (p *fakeProcess) Read(b []byte) (int, error)   { return p.r.Read(b) }
+func (p *fakeProcess) ReadRest([]byte) (int, error) { return 0, io.EOF }
+func (p *fakeProcess) StopReading()                 { p.r.Close() }
+func (p *fakeProcess) Wait()                        { <-p.gone }
+func (p *fakeProcess) Reap() syscall.WaitStatus     { return syscall.WaitStatus(p.code << 8) }
+
+func (p *fakeProcess) SignalGroup(sig syscall.Signal) {
+	select {
+	case p.signals <- sig:
+	default:
+	}
+}
+
+func (p *fakeProcess) GroupAlive() bool {
+	select {
+	case <-p.gone:
+		return false
+	default:
+		return true
+	}
+}
+
+func (p *fakeProcess) Close() {
+	p.r.Close()
+	p.e.mu.Lock()
+	defer p.e.mu.Unlock()
+	if !p.executed {
+		p.end(1)
+	}
+}
+
+// fakeJournal keeps entries in memory.
+type fakeJournal struct {
+	mu      sync.Mutex
+	entries map[saltpeter.TargetRef]Entry
+	orphans []Entry
+	writes  int
+	err     error
+}
+
+func (j *fakeJournal) Write(e Entry) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return j.err
+	}
+	j.writes++
+	j.entries[e.ref()] = e
+	return nil
+}
+
+func (j *fakeJournal) Remove(e Entry) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.entries, e.ref())
+	return nil
+}
+
+func (j *fakeJournal) Orphans() ([]Entry, error) { return j.orphans, nil }
+
+// fakeLocker gives every lock, or the error that it is given.
+type fakeLocker struct {
+	err  error
+	held *int
+	mu   sync.Mutex
+}
+
+func (l *fakeLocker) Acquire(context.Context, LockRequest) (func(), error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return nil, l.err
+	}
+	*l.held++
+	return func() { l.mu.Lock(); *l.held--; l.mu.Unlock() }, nil
+}
+
+// world is a wrapper among fakes.
+type world struct {
+	*Session
+	rec      *record
+	net      fakeNet
+	executor *fakeExecutor
+	journal  *fakeJournal
+	locker   *fakeLocker
+	held     int
+	skew     time.Duration // by which CLOCK_BOOTTIME ran ahead
+	done     chan error
+}
+
+func spec1() saltpeter.Spec {
+	return saltpeter.Spec{Run: "job_1", Job: "job", Machine: "m1", Command: "true", KillGrace: 10 * time.Second, OutputLimit: 1 << 20, WaitForChildren: true}
+}
+
+// newWorld makes one with nodes a, b, c…, and a script for commands.
+func newWorld(t *testing.T, nodes int, script func(p *fakeProcess) int, specs ...saltpeter.Spec) *world {
+	t.Helper()
+	if len(specs) == 0 {
+		specs = []saltpeter.Spec{spec1()}
+	}
+	w := &world{rec: newRecord(specs...), net: fakeNet{}, done: make(chan error, 1)}
+	opts := &Options{Launch: "20261123000000000000", Machine: "m1", Cluster: testCluster, Token: "token", Window: time.Minute}
+	for i := range nodes {
+		url := "wss://" + string(rune('a'+i))
+		opts.URLs = append(opts.URLs, url)
+		w.net[url] = &node{rec: w.rec}
+	}
+	start := time.Now()
+	boot := func() time.Duration { return time.Since(start) + w.skew }
+	w.executor = &fakeExecutor{script: script, boot: boot}
+	w.journal = &fakeJournal{entries: map[saltpeter.TargetRef]Entry{}}
+	w.locker = &fakeLocker{held: &w.held}
+	dir := t.TempDir()
+	w.Session = NewSession(opts, Parts{
+		Dialer: w.net, Locker: w.locker, Journal: w.journal, Executor: w.executor, Boot: boot,
+		Temp: func() (*os.File, error) { return tempFile(dir) },
+	}, About{BootID: "boot", Host: "host", Build: "test"}, quiet(t))
+	return w
+}
+
+func (w *world) start(t *testing.T) {
+	go func() { w.done <- w.Run(t.Context()) }()
+}
+
+// wait waits for the end of the wrapper, and checks what holds always.
+func (w *world) wait(t *testing.T, limit time.Duration) {
+	t.Helper()
+	select {
+	case err := <-w.done:
+		if err != nil {
+			t.Fatalf("run: %v", err)
+		}
+	case <-time.After(limit):
+		t.Fatalf("the wrapper did not end within %v", limit)
+	}
+	for _, nd := range w.net {
+		nd.cutAll()
+	}
+	w.rec.mu.Lock()
+	defer w.rec.mu.Unlock()
+	for _, text := range w.rec.trouble {
+		t.Error(text)
+	}
+	if w.held != 0 {
+		t.Errorf("%d locks are still held", w.held)
+	}
+	if len(w.journal.entries) != 0 {
+		t.Errorf("the journal keeps %v", w.journal.entries)
+	}
+}
+
+// running reports whether the wrapper still runs.
+func (w *world) running() bool { return len(w.done) == 0 }
+
+// node gives a node by its letter.
+func (w *world) node(letter string) *node { return w.net["wss://"+letter] }
+
+// change changes nodes under the record's mutex.
+func (w *world) change(f func()) {
+	w.rec.mu.Lock()
+	defer w.rec.mu.Unlock()
+	f()
+}
+
+// first gives a copy of the first target.
+func (w *world) first() recorded {
+	w.rec.mu.Lock()
+	defer w.rec.mu.Unlock()
+	return *w.rec.targets[0]
+}
+
+// checkOutput compares the record with what the command wrote: every byte is there in its place, or counted as left out.
+func checkOutput(t *testing.T, r recorded, wrote []byte) (left uint64) {
+	t.Helper()
+	var rest = r.out
+	pos, taken := 0, 0
+	for _, h := range append(r.holes, hole{len(r.out), 0}) {
+		n := h.off - taken
+		if pos+n > len(wrote) || !bytes.Equal(rest[:n], wrote[pos:pos+n]) {
+			t.Fatalf("the record differs from what was written, near byte %d", pos)
+		}
+		rest, taken = rest[n:], h.off
+		pos += n + int(h.n)
+		left += h.n
+	}
+	if pos != len(wrote) {
+		t.Fatalf("the record accounts for %d bytes of %d", pos, len(wrote))
+	}
+	return left
+}
