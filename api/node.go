@@ -56,7 +56,7 @@ type Output interface {
 	Size() int64
 	// Gaps lists where bytes were left out, in order.
 	Gaps() []Gap
-	// Final reports whether the target has its outcome. Of a winner that came back after a presumed one more may come.
+	// Final reports whether nothing more will come: the target has its outcome, and its winner is not back.
 	Final() bool
 	// More gives a channel that is closed when more is stored or the output has become final. It may be closed for
 	// other reasons too.

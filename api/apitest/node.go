@@ -288,7 +288,8 @@ func (r *reader) Gaps() []api.Gap {
 func (r *reader) Final() bool {
 	r.n.mu.Lock()
 	defer r.n.mu.Unlock()
-	return r.n.rec.targets[r.ref.Run][r.ref.Target].State.Final()
+	t := r.n.rec.targets[r.ref.Run][r.ref.Target]
+	return t.State.Final() && !t.Back
 }
 
 func (r *reader) More() <-chan struct{} { return r.n.Changed() }

@@ -36,7 +36,7 @@ type follower struct {
 	raw    bool            // there must be one machine only
 
 	seen    map[string]string // state that was told, by machine
-	started map[string]bool   // output is being read, by machine
+	started map[string]func() // ends the reading of output, by machine
 	slots   chan struct{}
 	streams sync.WaitGroup
 
@@ -48,7 +48,7 @@ type follower struct {
 
 func newFollower(c *cli, cl *client.Client, run string, machines []string) *follower {
 	f := &follower{
-		c: c, cl: cl, run: run, seen: map[string]string{}, started: map[string]bool{}, slots: make(chan struct{}, followStreams),
+		c: c, cl: cl, run: run, seen: map[string]string{}, started: map[string]func(){}, slots: make(chan struct{}, followStreams),
 	}
 	if len(machines) > 0 {
 		f.only = map[string]bool{}
@@ -67,7 +67,7 @@ func (f *follower) follow(ctx context.Context) (client.Answer[api.Run], error) {
 		cancel() // the streams have nothing to wait for
 	}
 	f.streams.Wait()
-	cancel()
+	cancel() // and with it the contexts of the streams
 	if err == nil {
 		err = f.fail
 	}
@@ -137,9 +137,13 @@ func (f *follower) update(ctx context.Context, run *api.Run) error {
 			f.seen[m.Machine] = m.State
 			f.tell(m, width)
 		}
-		if !f.silent && !f.started[m.Machine] && (m.State == "started" || m.Stored > 0) {
-			f.started[m.Machine] = true
-			f.stream(ctx, m.Machine, f.writer(m.Machine, width, alone))
+		if end := f.started[m.Machine]; end != nil && m.Back && run.Final() {
+			end() // it was taken for lost and still runs: the run is finished without it
+		}
+		if !f.silent && f.started[m.Machine] == nil && (m.State == "started" || m.Stored > 0) {
+			alive, end := context.WithCancel(ctx)
+			f.started[m.Machine] = end
+			f.stream(alive, m, f.writer(m.Machine, width, alone))
 		}
 	}
 	return nil
@@ -183,14 +187,15 @@ func (f *follower) tell(m *api.Machine, width int) {
 }
 
 // stream reads one machine's output until it has its outcome.
-func (f *follower) stream(ctx context.Context, machine string, w *lines) {
+func (f *follower) stream(ctx context.Context, m *api.Machine, w *lines) {
+	machine, going := m.Machine, !m.Final() // of a winner that is back only what is there is read
 	f.streams.Go(func() {
 		select {
 		case f.slots <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
-		err := f.cl.Output(ctx, f.run, machine, 0, true, w)
+		err := f.cl.Output(ctx, f.run, machine, 0, going, w)
 		if flushed := w.flush(); err == nil {
 			err = flushed
 		}

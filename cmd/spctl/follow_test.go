@@ -121,6 +121,27 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// TestFollowEndsWithTheRun though a machine that was taken for lost came back and still writes.
+func TestFollowEndsWithTheRun(t *testing.T) {
+	n := apitest.New()
+	n.AddJob("j", nil)
+	addr := serve(t, n)
+	r := begin(t.Context(), n, addr, "start", "j", "-f", "-m", "m")
+	wait(t, "the run", func() bool { return strings.Contains(r.errs.String(), "m  waiting") })
+	n.Begin(1, 0)
+	n.Print(1, 0, []byte("one\n"))
+	wait(t, "output", func() bool { return r.out.String() == "one\n" })
+	n.Target(1, 0, func(t *saltpeter.Target) {
+		t.State, t.Code, t.Presumed, t.Back = saltpeter.Lost, 253, true, true
+	})
+	if code := <-r.code; code != exitFailed || !strings.Contains(r.errs.String(), "✗ lost 253 0.0s (presumed · came back, still runs)") {
+		t.Errorf("exit %d\n%s", code, &r.errs)
+	}
+	if code, out, _ := spctl(t.Context(), n, addr, nil, "logs", "j", "-f"); code != 0 || out != "one\n" {
+		t.Errorf("logs -f afterwards: exit %d, %q", code, out)
+	}
+}
+
 func TestFollowGivesUp(t *testing.T) {
 	n := apitest.New()
 	n.AddJob("j", nil)
