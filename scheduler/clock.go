@@ -113,7 +113,7 @@ func (c *clockWatch) judge(ctx context.Context, d *doubt) (believed bool, err er
 	case err != nil:
 		d.apart = time.Time{}
 		c.doubted(d, "no majority agrees on the time: "+err.Error())
-		return false, nil
+		return false, nil //nolint:nilerr // without agreement the leader stays, and says so
 	case alone:
 		c.doubted(d, "this node is alone and waits until its clock is steady")
 		return time.Since(d.steady) >= settleTime, nil

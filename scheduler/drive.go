@@ -237,7 +237,7 @@ func (r *driven) resolve(ctx context.Context, run *saltpeter.Run, job *saltpeter
 	left := r.seen + set.ResolveRetry - r.l.clock.now()
 	switch {
 	case ctx.Err() != nil:
-		return gone, nil
+		return gone, nil //nolint:nilerr // the end of the leadership is no error of the run
 	case err != nil && left > 0:
 		r.failures++
 		r.l.log.Log(ctx, levelOf(r.failures), "resolve targets", "run", run.ID, "err", err)

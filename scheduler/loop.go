@@ -106,7 +106,7 @@ func (o *loop) close() {
 func (o *loop) turn(ctx context.Context) (time.Duration, error) {
 	now, jumped, err := o.clock.read(ctx)
 	if ctx.Err() != nil {
-		return 0, nil
+		return 0, nil //nolint:nilerr // the end of the leadership is no error
 	}
 	if err != nil {
 		return 0, err

@@ -157,7 +157,7 @@ func (p *planner) due(now time.Time, launcher bool) []saltpeter.Claim {
 		}
 		c := saltpeter.Claim{Job: j.name, Digest: j.digest, Tick: j.next}
 		old := j.last(now)
-		more := false
+		var more bool
 		switch {
 		case j.next <= old:
 			c.Skip = saltpeter.SkipMissed

@@ -101,14 +101,14 @@ func TestJudge(t *testing.T) {
 func TestSilenceForgets(t *testing.T) {
 	m := newModel(time.Now)
 	m.runs[1] = &modelRun{}
-	table, b := watched("a", "b", "c")
+	table, _ := watched("a", "b", "c")
 	other := &batch{launch: 8, published: never}
 	table.watch(other, 2, []uint32{0}, []string{"a"}, 0)
 	table.watch(other, 2, []uint32{0}, []string{"a"}, 0) // twice does no harm
 	if f := table.sweep(view{m}, 0); len(f.ends) > 0 || table.count() != 0 {
 		t.Errorf("targets that are not in the record: %+v, %d watched", f, table.count())
 	}
-	table, b = watched("a", "b", "c")
+	table, b := watched("a", "b", "c")
 	table.signs[saltpeter.TargetRef{Run: 1, Target: 2}].machine.ping.running = true
 	table.forget(b)
 	if len(table.signs)+len(table.hellos)+len(table.heap.items) > 0 || len(table.machines) != 1 {
