@@ -41,6 +41,7 @@ type seat struct {
 	resumed bool // resume was sent and is not answered
 
 	pos                                          uint64 // the number to send next
+	low                                          uint64 // everything below it is in the record, as this node said
 	startedSent, softSent, remarkSent, finalSent bool
 }
 

@@ -173,7 +173,7 @@ func (s *Session) onResumed(l *link, seat *seat, m *wire.Message) {
 		seat.open = true
 		seat.startedSent, seat.softSent, seat.remarkSent, seat.finalSent = false, false, false, false
 		t.startedAcked = t.startedAcked || m.Started || state == saltpeter.Started
-		seat.pos = max(m.Next, 1)
+		seat.pos, seat.low = max(m.Next, 1), m.Next
 		l.next = nil
 		if t.out != nil {
 			t.out.ack(m.Next)
@@ -214,7 +214,8 @@ func (s *Session) onAck(seat *seat, m *wire.Message) {
 	t := seat.t
 	if t.out != nil && m.Next > 0 {
 		t.out.ack(m.Next)
-		seat.pos = max(seat.pos, min(m.Next, t.out.store.next))
+		seat.low = max(seat.low, min(m.Next, t.out.store.next))
+		seat.pos = max(seat.pos, seat.low)
 	}
 	t.startedAcked = t.startedAcked || m.Started
 	if t.phase == phaseLocked || (m.Ended && t.phase == phaseFinal) {
@@ -222,9 +223,9 @@ func (s *Session) onAck(seat *seat, m *wire.Message) {
 	}
 }
 
-// onExpect goes back to the number that the gateway wants.
+// onExpect goes back to the number that the gateway wants, unless that was overtaken by its own ack.
 func (s *Session) onExpect(l *link, seat *seat, m *wire.Message) {
-	if seat.t.out == nil || m.Next == 0 || m.Next > seat.t.out.store.next {
+	if seat.t.out == nil || m.Next == 0 || m.Next < seat.low || m.Next > seat.t.out.store.next {
 		return
 	}
 	seat.pos, seat.finalSent = m.Next, false

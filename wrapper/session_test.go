@@ -96,7 +96,11 @@ func breaks(t *testing.T, rnd *rand.Rand) {
 		}
 		return 5
 	}
-	w := newWorld(t, 3, script)
+	spec := spec1()
+	spec.OutputLimit = []int64{1 << 20, 1 << 20, 300 << 10, 20 << 10}[rnd.IntN(4)]
+	w := newWorld(t, 3, script, spec)
+	busy := time.Duration(500+rnd.IntN(4000)) * time.Millisecond
+	began := time.Now()
 	stop := make(chan struct{})
 	stopped := make(chan struct{})
 	for _, nd := range w.net {
@@ -104,16 +108,16 @@ func breaks(t *testing.T, rnd *rand.Rand) {
 	}
 	go func() {
 		defer close(stopped)
-		for round := 0; ; round++ {
+		for {
 			select {
 			case <-stop:
 				return
-			case <-time.After(time.Duration(rnd.IntN(4000)) * time.Millisecond):
+			case <-time.After(time.Duration(rnd.Int64N(int64(busy)))):
 			}
 			urls := w.opts.URLs
 			nd := w.net[urls[rnd.IntN(len(urls))]]
+			calm := time.Since(began) > 2*time.Minute // so that the run ends
 			w.change(func() {
-				calm := round > 40 // so that the run ends
 				nd.down = !calm && rnd.IntN(4) == 0
 				nd.silent = !calm && rnd.IntN(5) == 0
 				nd.noLeader = !calm && rnd.IntN(6) == 0
@@ -122,7 +126,7 @@ func breaks(t *testing.T, rnd *rand.Rand) {
 					nd.leaderAge = 20 * time.Second
 				}
 			})
-			if rnd.IntN(2) == 0 && round < 60 {
+			if rnd.IntN(3) > 0 && !calm {
 				nd.cutAll()
 			}
 		}
@@ -132,14 +136,20 @@ func breaks(t *testing.T, rnd *rand.Rand) {
 	close(stop)
 	<-stopped
 	r := w.first()
+	dials := 0
+	for _, nd := range w.net {
+		dials += nd.dials
+	}
+	t.Logf("%d bytes, %d frames, %d dials, executed %d times", wrote.Len(), r.next-1, dials, w.executor.executed())
 	if w.executor.executed() == 0 { // never granted within the window, or the grant came too late
 		if r.state != saltpeter.Launched && r.state != saltpeter.NotStarted && r.state != saltpeter.Granted {
 			t.Fatalf("not executed, but %v", r.state)
 		}
 		return
 	}
-	if left := checkOutput(t, r, wrote.Bytes()); left != 0 && wrote.Len() <= 1<<20 {
-		t.Errorf("%d bytes are left out of %d", left, wrote.Len())
+	left := checkOutput(t, r, wrote.Bytes())
+	if limit := int(spec.OutputLimit); (left != 0 && wrote.Len() <= limit) || len(r.out) > limit*3/2 {
+		t.Errorf("%d bytes of %d are left out with a limit of %d", left, wrote.Len(), limit)
 	}
 	if r.final == nil || r.final.Code != 5 || w.executor.executed() != 1 || r.started == 0 {
 		t.Errorf("final %+v, executed %d, started %d", r.final, w.executor.executed(), r.started)
