@@ -198,6 +198,7 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.changes.run(ctx, a) })
 	g.Go(func() error { return a.files.run(ctx) })
 	g.Go(func() error { return a.introduce(ctx) })
+	g.Go(func() error { return a.jobLogs().Run(ctx) })
 	if a.listeners.wrapper != nil {
 		g.Go(func() error { return a.gateway.Serve(ctx, a.listeners.wrapper) })
 	}

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"io"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -13,7 +12,6 @@ import (
 	"github.com/syscollective/saltpeter/cluster"
 	"github.com/syscollective/saltpeter/fsm"
 	"github.com/syscollective/saltpeter/internal/buildinfo"
-	"github.com/syscollective/saltpeter/internal/outlog"
 )
 
 // control is the node as the API sees it.
@@ -143,68 +141,3 @@ func (c control) Status(context.Context) api.NodeStatus {
 	}
 	return out
 }
-
-// output is a target's stored output as the API reads it.
-type output struct {
-	a   *App
-	ref saltpeter.TargetRef
-}
-
-func (c control) Output(ref saltpeter.TargetRef) (api.Output, error) {
-	if _, ok := c.a.machine.View().Target(ref); !ok {
-		return nil, saltpeter.Errorf(saltpeter.CodeNotFound, "no such target")
-	}
-	return output{c.a, ref}, nil
-}
-
-func (o output) key() outlog.Key { return outlog.Key{Run: o.ref.Run, Target: o.ref.Target} }
-
-func (o output) ReadAt(p []byte, off int64) (int, error) {
-	store := o.a.machine.Output()
-	if store == nil {
-		return 0, io.EOF
-	}
-	n, err := store.ReadAt(o.key(), p, off)
-	if errors.Is(err, outlog.ErrNoOutput) {
-		return 0, io.EOF
-	}
-	return n, err
-}
-
-func (o output) Size() int64 {
-	if store := o.a.machine.Output(); store != nil {
-		if st, ok := store.Stat(o.key()); ok {
-			return int64(st.Stored)
-		}
-	}
-	return 0
-}
-
-func (o output) Gaps() []api.Gap {
-	store := o.a.machine.Output()
-	if store == nil {
-		return nil
-	}
-	var gaps []api.Gap
-	var off int64
-	err := store.Frames(o.key(), 0, func(f outlog.Frame) bool {
-		switch f.Kind {
-		case outlog.Data:
-			off += int64(len(f.Data))
-		case outlog.Skip:
-			gaps = append(gaps, api.Gap{Offset: off, Bytes: f.Skipped})
-		}
-		return true
-	})
-	if err != nil {
-		return nil // the bytes' own read says what is wrong
-	}
-	return gaps
-}
-
-func (o output) Final() bool {
-	t, ok := o.a.machine.View().Target(o.ref)
-	return !ok || t.State.Final() && !t.Back
-}
-
-func (o output) More() <-chan struct{} { return o.a.changes.next() }

@@ -22,10 +22,10 @@ const housekeepingEvery = 5 * time.Second
 func (a *App) lead(ctx context.Context, term uint64) error {
 	rec := record{a, term}
 	if _, err := rec.do(ctx, cluster.Normal, &fsm.InitCluster{ClusterID: a.ident.ClusterID}); err != nil {
-		return err
+		return endOfLead(ctx, err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return a.scheduler.Lead(ctx, term) })
+	g.Go(func() error { return endOfLead(ctx, a.scheduler.Lead(ctx, term)) })
 	g.Go(func() error { return a.enforceFiles(ctx) })
 	g.Go(func() error { return a.keepHouse(ctx, rec) })
 	return g.Wait()
@@ -66,6 +66,9 @@ func (a *App) retain(ctx context.Context, rec record) error {
 
 // endOfLead gives nil for errors that only say that the leadership is over.
 func endOfLead(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
 	if ctx.Err() != nil || errors.Is(err, cluster.ErrNotLeader) || saltpeter.CodeOf(err) == saltpeter.CodeNoLeader {
 		<-ctx.Done() // the cluster ends what it has lost
 		return nil

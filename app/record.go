@@ -61,8 +61,13 @@ func (r record) env() fsm.Envelope {
 	return fsm.Envelope{Millis: r.a.wall().UnixMilli(), Term: r.term, Actor: "schedule", Origin: "node " + r.a.opts.Node.Name}
 }
 
+// do proposes a command of this leadership. That it is over is said in the scheduler's words.
 func (r record) do(ctx context.Context, prio cluster.Priority, c fsm.Command) (any, error) {
-	return r.a.propose(ctx, prio, r.env(), c)
+	got, err := r.a.propose(ctx, prio, r.env(), c)
+	if errors.Is(err, cluster.ErrNotLeader) {
+		return nil, scheduler.ErrNotLeading
+	}
+	return got, err
 }
 
 func (r record) View() scheduler.View { return r.a.machine.View() }
