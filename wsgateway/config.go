@@ -24,7 +24,8 @@ type Leader interface {
 	// Resume tells, after a barrier, where a wrapper that presents a secret stands.
 	Resume(ctx context.Context, ask saltpeter.ResumeAsk) (saltpeter.ResumeAnswer, error)
 	// Report takes words. Without an error they are committed, and there is one answer per report in the same order. An
-	// error means "not taken, or unknown": the gateway reports the same words again.
+	// error means "not taken, or unknown": the gateway reports the same words again. What is wrong with one report is said
+	// in its answer, never as an error of the call.
 	Report(ctx context.Context, reports []saltpeter.Report) ([]saltpeter.ReportAnswer, error)
 	// Lock commits that the job's lock on the machine is held by another run.
 	Lock(ctx context.Context, refusal saltpeter.LockRefusal) error
@@ -52,8 +53,11 @@ var (
 	ErrIdentityUnavailable = errors.New("identity unavailable") // the key can't be had here: another node may
 )
 
-// errConfig is under what Serve returns when a part is missing.
-var errConfig = errors.New("incomplete configuration")
+// What Serve refuses.
+var (
+	errConfig = errors.New("incomplete configuration")
+	errServed = errors.New("served before")
+)
 
 // Config is what a Gateway is made of. Leader, Contact, Tokens and Identity are needed.
 type Config struct {

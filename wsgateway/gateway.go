@@ -27,6 +27,7 @@ type Gateway struct {
 	budget  *semaphore.Weighted // bytes of words that are not acked, all sessions
 	bufs    sync.Pool           // *bytes.Buffer, for messages while they are read
 
+	served   atomic.Bool
 	fresh    chan *session // from the upgrade to Serve, which starts the reader
 	open     atomic.Int64  // sessions, from the upgrade to the closed connection
 	pending  sync.WaitGroup
@@ -48,7 +49,7 @@ func New(cfg Config) *Gateway {
 		log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gateway{
-		cfg: cfg, lim: lim, log: log.With("component", "wsgateway"), stats: newMetrics(cfg.Registerer),
+		cfg: cfg, lim: lim, log: log.With("component", "wsgateway"), stats: newMetrics(),
 		budget: semaphore.NewWeighted(lim.QueuedBytes),
 		fresh:  make(chan *session), slots: make(chan struct{}, lim.Handshakes), stopping: make(chan struct{}),
 		sessions: map[*session]struct{}{}, lanes: map[saltpeter.TargetRef][]*lane{}, machines: map[string]int{},
@@ -66,6 +67,14 @@ func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
 	if g.cfg.Leader == nil || g.cfg.Contact == nil || g.cfg.Tokens == nil || g.cfg.Identity == nil {
 		return fmt.Errorf("serve wrappers: %w", errConfig)
 	}
+	if g.served.Swap(true) {
+		return fmt.Errorf("serve wrappers: %w", errServed)
+	}
+	remove, err := g.stats.register(g.cfg.Registerer)
+	if err != nil {
+		return err
+	}
+	defer remove()
 	// What serves the sessions outlives them: they still write their last messages after ctx has ended.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var parts sync.WaitGroup
@@ -74,7 +83,7 @@ func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
 	for range reporters {
 		parts.Go(func() { g.batch.run(inner) })
 	}
-	err := g.serveSessions(ctx, ln)
+	err = g.serveSessions(ctx, ln)
 	stop()
 	parts.Wait()
 	return err

@@ -141,6 +141,9 @@ func TestListenerThatFails(t *testing.T) {
 			t.Fatal("no error")
 		}
 		c.wantClosed(websocket.StatusGoingAway)
+		if err := g.Serve(t.Context(), newPipes()); !errors.Is(err, errServed) {
+			t.Fatalf("second time: %v", err)
+		}
 	})
 }
 

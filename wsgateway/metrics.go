@@ -1,6 +1,7 @@
 package wsgateway
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -21,11 +22,11 @@ type metrics struct {
 	report     prometheus.Histogram
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics() *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "saltpeter_wsgateway_" + name, Help: help})
 	}
-	m := &metrics{
+	return &metrics{
 		sessions: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "saltpeter_wsgateway_sessions", Help: "Wrapper sessions on this node.",
 		}),
@@ -45,10 +46,27 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 13),
 		}),
 	}
-	if r != nil {
-		r.MustRegister(m.sessions, m.turnedAway, m.closed, m.asks, m.heldBack, m.slowed, m.words, m.failures, m.report)
+}
+
+// register puts the metrics into r; the returned function takes them out again.
+func (m *metrics) register(r prometheus.Registerer) (func(), error) {
+	all := []prometheus.Collector{m.sessions, m.turnedAway, m.closed, m.asks, m.heldBack, m.slowed, m.words, m.failures, m.report}
+	remove := func() {
+		for _, c := range all {
+			r.Unregister(c)
+		}
 	}
-	return m
+	if r == nil {
+		return func() {}, nil
+	}
+	for i, c := range all {
+		if err := r.Register(c); err != nil {
+			all = all[:i] // what stands there already is not ours
+			remove()
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return remove, nil
 }
 
 func (m *metrics) reported(began time.Time, c *call, err error) {
