@@ -13,8 +13,12 @@ import (
 	"github.com/syscollective/saltpeter"
 )
 
-// maxBreaks is how often in a row a stream may break off without a byte before the call fails.
-const maxBreaks = 8
+// How long a stream that breaks off is tried again without a byte before the call fails: a node that restarts, or a
+// cluster without a leader, comes back.
+const (
+	patienceFollow = 2 * time.Minute
+	patienceOnce   = 10 * time.Second
+)
 
 // quiet is how long a stream may bring nothing before it is asked for again: the node may have stopped.
 const quiet = 30 * time.Second
@@ -28,23 +32,29 @@ var errSink = errors.New("write output")
 // Output writes the exact output of a machine, from offset, to w: what is stored by now, or, with follow, until the
 // machine has its outcome. A stream that breaks off goes on from where it was, on another node if there is one.
 func (c *Client) Output(ctx context.Context, run, machine string, offset int64, follow bool, w io.Writer) error {
-	for breaks := 0; ; breaks++ {
+	limit := patienceOnce
+	if follow {
+		limit = patienceFollow
+	}
+	alive, breaks := time.Now(), 0
+	for {
 		n, done, err := c.outputOnce(ctx, run, machine, offset, follow, w)
 		offset += n
 		if n > 0 || errors.Is(err, errQuiet) {
-			breaks = 0
+			alive, breaks = time.Now(), 0
 		}
 		switch {
 		case done || err != nil && !broken(err):
 			return err
 		case ctx.Err() != nil:
 			return c.explain(ctx, err)
-		case breaks == maxBreaks:
+		case time.Since(alive) > limit:
 			return saltpeter.Errorf(saltpeter.CodeUnavailable, "the output of %s broke off at byte %d: %w", machine, offset, err)
 		}
 		if err := pause(ctx, min(firstPause<<breaks, 5*time.Second)); err != nil {
 			return c.explain(ctx, err)
 		}
+		breaks = min(breaks+1, 10)
 	}
 }
 

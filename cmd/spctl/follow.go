@@ -19,6 +19,8 @@ import (
 // Bounds of following.
 const (
 	followWait    = 30 * time.Second // one request for a change
+	followRetry   = 2 * time.Second  // between tries while no node answers
+	followTries   = 2 * time.Minute  // without an answer until following fails
 	followStreams = 64               // machines whose output is read at a time
 	maxPrefix     = 24               // columns of a machine's name before its lines
 	maxPartial    = 64 << 10         // bytes of a line that has no end yet
@@ -75,19 +77,20 @@ func (f *follower) follow(ctx context.Context) (client.Answer[api.Run], error) {
 }
 
 func (f *follower) watch(ctx context.Context) (run client.Answer[api.Run], err error) {
-	tag := ""
+	tag, alive := "", f.c.now()
 	for {
 		a, changed, err := f.cl.WaitRun(ctx, f.run, tag, followWait)
-		if err != nil {
-			return run, err
-		}
-		if changed != tag {
-			run, tag = a, changed
-			if err := f.update(ctx, &run.Value); err != nil {
-				return run, err
+		if err == nil && changed != tag {
+			if err = f.update(ctx, &a.Value); err == nil {
+				run, tag = a, changed
 			}
 		}
-		if run.Value.Final() {
+		if err == nil {
+			alive = f.c.now()
+		} else if err = f.endure(ctx, err, alive); err != nil {
+			return run, err
+		}
+		if tag != "" && run.Value.Final() {
 			return run, nil
 		}
 		// A list of many machines is not asked for at every change.
@@ -95,6 +98,18 @@ func (f *follower) watch(ctx context.Context) (run client.Answer[api.Run], err e
 			return run, err
 		}
 	}
+}
+
+// endure waits where the nodes may come back: one restarts, or a leader is being elected.
+func (f *follower) endure(ctx context.Context, err error, alive time.Time) error {
+	code := saltpeter.CodeOf(err)
+	if ctx.Err() != nil || code != saltpeter.CodeUnavailable && code != saltpeter.CodeNoLeader || f.c.now().Sub(alive) > followTries {
+		return err
+	}
+	if !f.silent {
+		f.c.say("%s %s; trying again\n", f.c.paint(yellow, "!"), printable(err.Error()))
+	}
+	return sleep(ctx, followRetry)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

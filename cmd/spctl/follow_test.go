@@ -224,3 +224,20 @@ func TestNearest(t *testing.T) {
 		}
 	}
 }
+
+// TestFollowEndures: while the cluster has no leader, or its only node restarts, following goes on.
+func TestFollowEndures(t *testing.T) {
+	n := apitest.New()
+	n.AddJob("j", nil)
+	r := begin(t.Context(), n, serve(t, n), "start", "j", "-f", "-m", "m")
+	wait(t, "the run", func() bool { return strings.Contains(r.errs.String(), "m  waiting") })
+	n.Fail(saltpeter.Errorf(saltpeter.CodeNoLeader, "no leader"))
+	n.Begin(1, 0)
+	wait(t, "the notice", func() bool { return strings.Contains(r.errs.String(), "! no leader; trying again\n") })
+	n.Fail(nil)
+	n.Print(1, 0, []byte("there\n"))
+	n.Finish(1, 0, saltpeter.OK, 0)
+	if code := <-r.code; code != 0 || r.out.String() != "there\n" {
+		t.Errorf("exit %d, %q\n%s", code, &r.out, &r.errs)
+	}
+}
