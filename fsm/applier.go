@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/internal/outlog"
@@ -49,8 +50,22 @@ func (a *applier) touch(run uint64) {
 	}
 }
 
+// maxEventText bounds the texts of an event, in bytes.
+const maxEventText = 8 << 10
+
+// eventText makes a text fit for an event: readers of the feed are promised UTF-8 of a bounded length.
+func eventText(s string) string {
+	if len(s) > maxEventText {
+		s = s[:maxEventText]
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
 // event appends to the change feed.
 func (a *applier) event(e saltpeter.Event) {
+	for _, text := range []*string{&e.Text, &e.Machine, &e.Actor, &e.Job, &e.Group, &e.Run} {
+		*text = eventText(*text)
+	}
 	e.Seq = a.s.feedNext
 	e.Millis = a.env.Millis
 	b, err := encMode.Marshal(e)

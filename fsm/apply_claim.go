@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/syscollective/saltpeter"
@@ -24,30 +25,56 @@ func (c *ClaimRuns) apply(a *applier) any {
 // claim decides one tick from replicated state alone.
 func (a *applier) claim(c *saltpeter.Claim) saltpeter.ClaimResult {
 	s := a.s
-	j := s.mutJob(c.Job)
-	if j == nil || !j.inForce || j.digest != c.Digest {
+	known, ok := s.jobs.Get(c.Job)
+	if !ok || !known.inForce || known.digest != c.Digest {
 		return saltpeter.ClaimResult{Outcome: saltpeter.ClaimStale}
 	}
-	if r := s.runOfTick(j, c.Tick); r != nil {
-		return saltpeter.ClaimResult{Outcome: saltpeter.ClaimRun, Run: r.Num, RunID: r.ID}
+	if res, ok := s.decided(known, c.Tick); ok {
+		return res
 	}
-	if c.Tick <= j.mark {
-		return saltpeter.ClaimResult{Outcome: saltpeter.ClaimDecided}
+	last, count := c.Tick, uint64(1)
+	if plannersSkip(c.Skip) { // only a skip may stand for more than its own tick
+		last = max(c.Tick, c.Last)
+		count = min(max(c.Count, 1), uint64(last-c.Tick)+1)
 	}
-	last := max(c.Tick, c.Last)
-	if last*1000 > a.env.Millis {
+	if last > a.env.Tick() {
 		return saltpeter.ClaimResult{Outcome: saltpeter.ClaimEarly}
 	}
+	j := s.mutJob(c.Job)
 	j.mark = last
 	def := s.definition(j.digest).job
 	if reason, detail := a.whyNot(j, def, c); reason != 0 {
-		a.skip(j, saltpeter.Skip{Reason: reason, First: c.Tick, Last: last, Count: max(c.Count, 1), Detail: detail})
+		a.skip(j, saltpeter.Skip{Reason: reason, First: c.Tick, Last: last, Count: count, Detail: detail})
 		return saltpeter.ClaimResult{Outcome: saltpeter.ClaimSkipped, Skip: reason}
 	}
 	r := a.newRun(j, def, c.Tick)
 	r.Tick, r.Cause, r.Actor, r.Origin = c.Tick, c.Cause, a.env.Actor, a.env.Origin
 	a.begin(j, r)
 	return saltpeter.ClaimResult{Outcome: saltpeter.ClaimRun, Run: r.Num, RunID: r.ID}
+}
+
+// decided gives the answer to a tick about which the record has decided before.
+func (s *state) decided(j *job, tick int64) (saltpeter.ClaimResult, bool) {
+	if tick <= 0 {
+		return saltpeter.ClaimResult{Outcome: saltpeter.ClaimDecided}, true
+	}
+	if r := s.runOfTick(j, tick); r != nil {
+		return saltpeter.ClaimResult{Outcome: saltpeter.ClaimRun, Run: r.Num, RunID: r.ID}, true
+	}
+	if tick > j.mark {
+		return saltpeter.ClaimResult{}, false
+	}
+	for _, sk := range slices.Backward(j.skips) {
+		if sk.First <= tick && tick <= sk.Last {
+			return saltpeter.ClaimResult{Outcome: saltpeter.ClaimSkipped, Skip: sk.Reason}, true
+		}
+	}
+	return saltpeter.ClaimResult{Outcome: saltpeter.ClaimDecided}, true
+}
+
+// plannersSkip reports whether a reason is one that only the planner can know. Any other is for the record to find.
+func plannersSkip(r saltpeter.SkipReason) bool {
+	return r == saltpeter.SkipMissed || r == saltpeter.SkipNoLauncher
 }
 
 // runOfTick finds the run of a tick. Ticks above the highest that has a run cost nothing.
@@ -64,7 +91,7 @@ func (s *state) runOfTick(j *job, tick int64) *run {
 }
 
 func (a *applier) whyNot(j *job, def *saltpeter.Job, c *saltpeter.Claim) (saltpeter.SkipReason, string) {
-	if c.Skip != 0 {
+	if plannersSkip(c.Skip) {
 		return c.Skip, ""
 	}
 	if w := a.s.windows.coveringTick(j.name, j.group, c.Tick, a.env.Millis); w != nil {
@@ -117,6 +144,7 @@ func (a *applier) skip(j *job, sk saltpeter.Skip) {
 		a.event(saltpeter.Event{Type: saltpeter.EventOverlap, Job: j.name, Group: j.group, Run: sk.Detail, Text: sk.Detail})
 	}
 	if n := len(j.skips); n > 0 && j.inRow && j.skips[n-1].Reason == sk.Reason {
+		j.skips = slices.Clone(j.skips) // views share it; appending and cutting don't change what they see
 		last := &j.skips[n-1]
 		last.Last, last.Detail = sk.Last, sk.Detail
 		last.Count += sk.Count
@@ -170,6 +198,9 @@ func (a *applier) begin(j *job, r *run) {
 
 func (c *StartRun) apply(a *applier) any {
 	s, req := a.s, &c.Request
+	if req.Key == "" {
+		return refuse(saltpeter.CodeInvalid, "a start by hand needs an idempotency key")
+	}
 	sum := requestSum(req)
 	if k, ok := s.keys.Get(req.Key); ok {
 		if k.sum != sum {

@@ -8,6 +8,9 @@ import (
 )
 
 func (c *InitCluster) apply(a *applier) any {
+	if c.ClusterID == "" {
+		return refuse(saltpeter.CodeInvalid, "a cluster needs an id")
+	}
 	switch a.s.clusterID {
 	case "", c.ClusterID:
 		a.s.clusterID = c.ClusterID
@@ -28,16 +31,23 @@ func (c *SetNode) apply(a *applier) any {
 }
 
 func (c *PutDefinitions) apply(a *applier) any {
+	fresh := make([]*definition, 0, len(c.Encoded))
 	for _, enc := range c.Encoded {
 		d := saltpeter.DigestOf(enc)
 		if a.s.definition(d) != nil {
 			continue
 		}
 		j, err := saltpeter.DecodeJob(enc)
+		if err == nil {
+			err = saltpeter.CheckJobName(j.Name)
+		}
 		if err != nil {
 			return refuse(saltpeter.CodeInvalid, "definition %s: %v", d, err)
 		}
-		a.s.defs.Set(string(d[:]), &definition{digest: d, job: j, encoded: enc})
+		fresh = append(fresh, &definition{digest: d, job: j, encoded: enc})
+	}
+	for _, d := range fresh {
+		a.s.defs.Set(string(d.digest[:]), d)
 	}
 	return Done{}
 }
@@ -51,8 +61,8 @@ func (c *ApplyConfig) apply(a *applier) any {
 		return Done{} // this very revision is in force already
 	}
 	draft := configDraft{id: c.ID}
-	if c.Part > 0 {
-		if s.configDraft == nil || s.configDraft.id != c.ID || s.configDraft.next < c.Part {
+	if c.Part != 0 {
+		if s.configDraft == nil || s.configDraft.id != c.ID || c.Part < 0 || s.configDraft.next < c.Part {
 			return refuse(saltpeter.CodeConflict, "part %d of configuration %s without the parts before it", c.Part, c.ID)
 		}
 		draft = *s.configDraft
@@ -75,16 +85,19 @@ func (a *applier) enforce(c *ApplyConfig, jobs []saltpeter.JobDigest) any {
 	if err := json.Unmarshal(c.Settings, &settings); err != nil {
 		return refuse(saltpeter.CodeInvalid, "settings: %v", err)
 	}
-	for _, jd := range jobs {
-		if s.definition(jd.Digest) == nil {
-			return refuse(saltpeter.CodeConflict, "the definition of job %q (%s) was not put before its revision", jd.Name, jd.Digest)
-		}
+	if r := s.checkJobs(jobs); r != nil {
+		return r
+	}
+	fm := c.Maintenance
+	if len(fm.Machines) == 0 {
+		fm.Machines = nil // one form, so that a restored replica has the same bytes
 	}
 	old := s.revision
+	s.settings = c.Settings
 	s.configDraft = nil
 	s.revision = &saltpeter.Revision{
 		Number: old.Number + 1, Millis: a.env.Millis, Actor: a.env.Actor, Proposal: c.ID, FilesDigest: c.FilesDigest,
-		Settings: settings, Maintenance: c.Maintenance, Jobs: jobs,
+		Settings: settings, Maintenance: fm, Jobs: jobs,
 	}
 	s.rememberFiles(c.FilesDigest)
 	for _, jd := range jobs {
@@ -96,10 +109,26 @@ func (a *applier) enforce(c *ApplyConfig, jobs []saltpeter.JobDigest) any {
 	}
 	s.dropUnneeded()
 	s.noteOverfull()
-	s.setFileMaintenance(c.Maintenance, a.env.Millis, a.env.Actor)
+	s.setFileMaintenance(fm, a.env.Millis, a.env.Actor)
 	a.changed.Plan = true
 	a.event(saltpeter.Event{Type: saltpeter.EventConfigApplied, Actor: a.env.Actor, Text: c.FilesDigest, Counted: len(jobs)})
 	return Done{}
+}
+
+// checkJobs says what keeps a list of jobs from being in force, nil for nothing.
+func (s *state) checkJobs(jobs []saltpeter.JobDigest) *Refusal {
+	for i, jd := range jobs {
+		def := s.definition(jd.Digest)
+		switch {
+		case def == nil:
+			return refuse(saltpeter.CodeConflict, "the definition of job %q (%s) was not put before its revision", jd.Name, jd.Digest)
+		case def.job.Name != jd.Name:
+			return refuse(saltpeter.CodeInvalid, "the definition %s of job %q is that of %q", jd.Digest, jd.Name, def.job.Name)
+		case i > 0 && jobs[i-1].Name >= jd.Name:
+			return refuse(saltpeter.CodeInvalid, "jobs %q and %q are not in order", jobs[i-1].Name, jd.Name)
+		}
+	}
+	return nil
 }
 
 // replaceJobs puts the new list in force. New, re-added and rescheduled jobs start at the time of this commit.
@@ -118,7 +147,7 @@ func (a *applier) replaceJobs(old, jobs []saltpeter.JobDigest) {
 			j.mark = max(j.mark, now)
 		case j.digest == jd.Digest:
 			continue
-		case s.definition(j.digest) == nil || s.definition(j.digest).job.Schedule != def.job.Schedule:
+		case s.definition(j.digest).job.Schedule != def.job.Schedule:
 			j.mark = max(j.mark, now)
 		}
 		j.inForce, j.digest, j.group, j.revision = true, jd.Digest, def.job.Group, s.revision.Number
@@ -133,9 +162,10 @@ func (a *applier) replaceJobs(old, jobs []saltpeter.JobDigest) {
 	}
 }
 
-// forgetJob drops a job that is not in force and has no runs: only history keeps it.
+// forgetJob drops a job that is not in force and has no runs: only history keeps it, and a mark that a wrong clock has
+// put into the future.
 func (a *applier) forgetJob(j *job) {
-	if !j.inForce && len(j.runs) == 0 {
+	if !j.inForce && len(j.runs) == 0 && j.mark <= a.env.Tick() {
 		a.s.jobs.Delete(j.name)
 	}
 }

@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"math"
+
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/internal/outlog"
 )
@@ -53,7 +55,7 @@ func (a *applier) word(r *run, i uint32, w *saltpeter.Word) {
 	case saltpeter.WordStarted:
 		a.started(r, i)
 	case saltpeter.WordOutput, saltpeter.WordSkip:
-		if w.Seq == r.at(i).nextSeq {
+		if w.Seq == r.at(i).nextSeq && takeable(w) {
 			a.started(r, i)
 			a.output(r, i, w)
 		}
@@ -68,7 +70,11 @@ func (a *applier) word(r *run, i uint32, w *saltpeter.Word) {
 	case saltpeter.WordRemark:
 		r.mutAt(i).text = w.Text
 		a.touch(r.Num)
-	case saltpeter.WordSoftTimeout:
+	case saltpeter.WordSoftTimeout: // wrappers repeat it after a break
+		if r.at(i).has(flagSoft) {
+			return
+		}
+		r.mutAt(i).flags |= flagSoft
 		a.targetEvent(r, i, saltpeter.Event{Type: saltpeter.EventSoftTimeout, Text: w.Text})
 	}
 }
@@ -89,6 +95,18 @@ func (a *applier) started(r *run, i uint32) {
 	}
 }
 
+// What no honest wrapper exceeds. Numbers and counts stay so far below their types' limits that none can wrap.
+const (
+	maxSeq     = 1 << 62
+	maxCovers  = 1 << 32
+	maxSkipped = 1 << 50
+)
+
+// takeable reports whether a numbered piece of output is one that the store can hold.
+func takeable(w *saltpeter.Word) bool {
+	return w.Seq < maxSeq && w.Covers <= maxCovers && w.Skipped <= maxSkipped && len(w.Data) <= outlog.MaxData
+}
+
 // output stores a numbered piece of output. Beyond three times the job's limit, which an honest wrapper never reaches,
 // bytes are only counted.
 func (a *applier) output(r *run, i uint32, w *saltpeter.Word) {
@@ -104,12 +122,13 @@ func (a *applier) output(r *run, i uint32, w *saltpeter.Word) {
 	t.stored += uint64(len(f.Data))
 	a.s.output += uint64(len(f.Data))
 	t.leftOut += f.Skipped
-	t.nextSeq += max(w.Covers, 1)
+	t.nextSeq = f.Seq + 1
 	a.changed.Words = append(a.changed.Words, saltpeter.TargetRef{Run: r.Num, Target: i})
 }
 
 func resultEnding(w *saltpeter.Word) ending {
-	e := ending{code: w.Code, signal: w.Signal, text: w.Text, done: true}
+	e := ending{text: w.Text, done: true,
+		code: min(max(w.Code, math.MinInt32), math.MaxInt32), signal: min(max(w.Signal, 0), math.MaxUint8)}
 	switch {
 	case w.Cause == saltpeter.EndKill:
 		e.state = saltpeter.Killed

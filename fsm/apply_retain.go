@@ -1,5 +1,12 @@
 package fsm
 
+import (
+	"math"
+	"slices"
+
+	"github.com/syscollective/saltpeter"
+)
+
 // What retention keeps whatever the limits by age and number say, in ms: nothing younger than an hour, and nothing with a
 // presumed outcome younger than a day. Only the totals win over these.
 const (
@@ -8,131 +15,180 @@ const (
 	keepKeys     = 24 * 3600 * 1000
 )
 
-// retainTargets bounds what one Retain drops, so that its apply stays short (some ms).
-const retainTargets = 2000
+// retainTargets and retainLook bound what one Retain drops and looks at, so that its apply stays short (some ms,
+// BenchmarkRetain).
+const (
+	retainTargets = 2000
+	retainLook    = 50_000
+)
 
 func (c *Retain) apply(a *applier) any {
 	s := a.s
+	if c.Round != 0 && c.Round == s.retained.round {
+		return s.retained.answer
+	}
+	if c.Round != 0 && c.Round != s.retained.round+1 {
+		return Retained{} // from a plan that others have overtaken
+	}
 	s.pruneWindows(a.env.Millis)
 	s.pruneKeys(a.env.Millis)
-	var out Retained
-	drop := func(r *run) bool {
-		out.Runs++
-		out.Targets += int(r.size())
-		a.dropRun(r)
-		return out.Targets < retainTargets && out.Runs < retainTargets
-	}
-	out.More = a.retainTotals(drop) || a.retainJobs(drop) || a.retainAge(drop)
-	if out.Runs > 0 {
+	d := retention{a: a, s: s, set: &s.revision.Settings}
+	d.out.More = d.totals() || d.jobs() || d.age()
+	if d.out.Runs > 0 {
 		a.changed.Plan = true
 	}
-	return out
+	if c.Round != 0 {
+		s.retained = lastRetain{round: c.Round, answer: d.out}
+	}
+	return d.out
 }
 
-// retainTotals keeps the hard limits: first what nothing protects, oldest finished first, then what something does.
-func (a *applier) retainTotals(drop func(*run) bool) (more bool) {
-	s := a.s
-	over := func() bool {
-		set := &s.revision.Settings
-		return s.targets > set.HistoryTargets || int64(s.output) > set.OutputTotal
+// retention is the work of one Retain.
+type retention struct {
+	a   *applier
+	s   *state
+	set *saltpeter.Settings
+	out Retained
+}
+
+// drop drops a run and says whether another may follow.
+func (d *retention) drop(num uint64) bool {
+	r := d.s.mutRun(num)
+	d.out.Runs++
+	d.out.Targets += int(r.size())
+	if !d.mayGo(r) {
+		d.out.Early++
+		d.s.early++
 	}
-	for _, protected := range []bool{false, true} {
-		if !over() {
+	d.a.dropRun(r)
+	return d.out.Targets < retainTargets && d.out.Runs < retainTargets
+}
+
+// mayGo reports whether the limits by age and number may drop a run.
+func (d *retention) mayGo(r *run) bool {
+	age := d.a.env.Millis - r.EndedMillis
+	return age >= keepAlways && (r.presumed == 0 || age >= keepPresumed) && !d.newest(r) && !d.lives(r)
+}
+
+// newest reports whether a run is its job's newest success or failure: those go last.
+func (d *retention) newest(r *run) bool {
+	j, ok := d.s.jobs.Get(r.Job)
+	return ok && (j.lastOK == r.Num || j.lastFail == r.Num)
+}
+
+// lives reports whether a run must stay whatever any limit says: it is not finished, the command of a machine that came
+// back still runs, or its tick would be claimed again, because a wrong clock's marks were pulled back below it.
+func (d *retention) lives(r *run) bool {
+	j, ok := d.s.jobs.Get(r.Job)
+	return !r.State.Final() || r.Backs > 0 || ok && r.Tick > j.mark
+}
+
+func (d *retention) overTotals() bool {
+	return d.s.targets+d.s.empty > d.set.HistoryTargets || int64(d.s.output) > d.set.OutputTotal
+}
+
+// totals keeps the hard limits, oldest finished first: what may go; then what is too young; then all that doesn't live.
+func (d *retention) totals() (more bool) {
+	passes := [...]func(*run) bool{
+		d.mayGo,
+		func(r *run) bool { return !d.newest(r) && !d.lives(r) },
+		func(r *run) bool { return !d.lives(r) },
+	}
+	until := d.a.env.Millis - keepAlways
+	for _, may := range passes {
+		if !d.overTotals() {
 			return false
 		}
-		for _, num := range a.oldest(retainTargets, protected) {
-			if !over() {
+		for _, num := range d.oldest(may, until) {
+			if !d.overTotals() {
 				return false
 			}
-			if !drop(s.mutRun(num)) {
+			if !d.drop(num) {
 				return true
 			}
 		}
+		until = math.MaxInt64
 	}
 	return false
 }
 
-// retainJobs keeps history_runs per job.
-func (a *applier) retainJobs(drop func(*run) bool) (more bool) {
-	s := a.s
-	var names []string
-	s.overfull.Scan(func(name string, _ struct{}) bool {
-		names = append(names, name)
-		return len(names) < retainTargets
-	})
-	for _, name := range names {
-		j, ok := s.jobs.Get(name)
-		if !ok {
-			s.overfull.Delete(name)
-			continue
-		}
-		excess := len(j.runs) - s.revision.Settings.HistoryRuns
-		if excess <= 0 {
-			s.overfull.Delete(name)
-			continue
-		}
-		for _, num := range j.runs {
-			r, ok := s.runs.Get(num)
-			if excess <= 0 {
-				break
-			}
-			if !ok || !a.mayGo(r) {
-				continue
-			}
-			excess--
-			if !drop(s.mutRun(num)) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// retainAge drops what is older than history_age. Runs lie in the order of their ends: the first younger one ends the
-// search.
-func (a *applier) retainAge(drop func(*run) bool) (more bool) {
-	limit := a.env.Millis - a.s.revision.Settings.HistoryAge.Milliseconds()
+// oldest gives finished runs that may go, oldest finished first. They lie in the order of their ends: the first one that
+// ended after until ends the search.
+func (d *retention) oldest(may func(*run) bool, until int64) []uint64 {
 	var nums []uint64
-	a.s.finished.Scan(func(_, num uint64) bool {
-		r, ok := a.s.runs.Get(num)
-		if ok && r.EndedMillis >= limit {
+	looked := 0
+	d.s.finished.Scan(func(_, num uint64) bool {
+		r, ok := d.s.runs.Get(num)
+		if ok && r.EndedMillis > until {
 			return false
 		}
-		if ok && a.mayGo(r) {
+		if ok && may(r) {
 			nums = append(nums, num)
 		}
-		return len(nums) < retainTargets
-	})
-	for _, num := range nums {
-		if !drop(a.s.mutRun(num)) {
-			return true
-		}
-	}
-	return false
-}
-
-// oldest gives up to n finished runs, oldest finished first; protected ones only when asked for.
-func (a *applier) oldest(n int, protected bool) []uint64 {
-	var nums []uint64
-	a.s.finished.Scan(func(_, num uint64) bool {
-		if r, ok := a.s.runs.Get(num); ok && (protected || !a.protects(r)) {
-			nums = append(nums, num)
-		}
-		return len(nums) < n
+		looked++
+		return looked < retainLook && len(nums) < retainTargets
 	})
 	return nums
 }
 
-// mayGo reports whether the limits by age and number may drop a run.
-func (a *applier) mayGo(r *run) bool {
-	age := a.env.Millis - r.EndedMillis
-	return r.State.Final() && r.Backs == 0 && age >= keepAlways && (r.presumed == 0 || age >= keepPresumed) && !a.protects(r)
+// jobs keeps history_runs per job. It goes on at the job where the last one stopped, so that no job starves.
+func (d *retention) jobs() (more bool) {
+	s := d.s
+	var names []string
+	s.overfull.Ascend(s.retainNext, func(name string, _ struct{}) bool {
+		names = append(names, name)
+		return len(names) <= retainTargets
+	})
+	looked := 0
+	for _, name := range names {
+		s.retainNext = name
+		if looked >= retainLook {
+			return false
+		}
+		nums, seen := d.excess(name)
+		looked += seen
+		for _, num := range nums {
+			if !d.drop(num) {
+				return true
+			}
+		}
+	}
+	if len(names) <= retainTargets {
+		s.retainNext = "" // that was the last: from the first again
+	}
+	return false
 }
 
-// protects reports whether a run is its job's newest success or failure: those go last.
-func (a *applier) protects(r *run) bool {
-	j, ok := a.s.jobs.Get(r.Job)
-	return ok && (j.lastOK == r.Num || j.lastFail == r.Num) || r.Backs > 0
+// excess gives the runs that a job has too many, oldest claimed first, and how many it looked at. Runs that were claimed
+// within the hour ended within it too, and so did all after them.
+func (d *retention) excess(name string) (nums []uint64, looked int) {
+	j, ok := d.s.jobs.Get(name)
+	if !ok || len(j.runs) <= d.set.HistoryRuns {
+		d.s.overfull.Delete(name)
+		return nil, 1
+	}
+	n := len(j.runs) - d.set.HistoryRuns
+	for _, num := range j.runs {
+		r, ok := d.s.runs.Get(num)
+		looked++
+		if len(nums) == n || !ok || r.ClaimedMillis > d.a.env.Millis-keepAlways {
+			break
+		}
+		if d.mayGo(r) {
+			nums = append(nums, num)
+		}
+	}
+	return nums, looked
+}
+
+// age drops what is older than history_age.
+func (d *retention) age() (more bool) {
+	for _, num := range d.oldest(d.mayGo, d.a.env.Millis-d.set.HistoryAge.Milliseconds()-1) {
+		if !d.drop(num) {
+			return true
+		}
+	}
+	return false
 }
 
 // dropRun forgets a finished run and its output.
@@ -145,34 +201,29 @@ func (a *applier) dropRun(r *run) {
 		s.launches.Delete(int64(b.Launch))
 	}
 	s.targets -= int(r.size())
+	if r.size() == 0 {
+		s.empty--
+	}
 	for i := range r.size() {
 		s.output -= r.at(i).stored
 	}
 	s.ref(r.Digest, -1)
 	a.out.dropOutput(r.Num)
-	j := s.mutJob(r.Job)
-	if j == nil {
-		return
+	if j := s.mutJob(r.Job); j != nil {
+		j.dropRun(r.Num, s.gen)
+		a.forgetJob(j)
 	}
-	if r.Backs > 0 {
-		j.active--
-	}
-	j.dropRun(r.Num)
-	a.forgetJob(j)
 }
 
-// dropRun takes a run out of the job's list, which views may share.
-func (j *job) dropRun(num uint64) {
-	if len(j.runs) > 0 && j.runs[0] == num {
-		j.runs = j.runs[1:]
-	} else {
-		kept := make([]uint64, 0, len(j.runs))
-		for _, n := range j.runs {
-			if n != num {
-				kept = append(kept, n)
-			}
+// dropRun takes a run out of the job's list, which views may share. It is near the list's beginning: what stands before it
+// moves, not what follows.
+func (j *job) dropRun(num, gen uint64) {
+	if i := slices.Index(j.runs, num); i >= 0 {
+		if i > 0 && j.runsGen != gen {
+			j.runs, j.runsGen = slices.Clone(j.runs), gen
 		}
-		j.runs = kept
+		copy(j.runs[1:i+1], j.runs[:i])
+		j.runs = j.runs[1:]
 	}
 	if j.lastOK == num {
 		j.lastOK = 0

@@ -41,9 +41,7 @@ func (c *StartTarget) apply(a *applier) any {
 	i := ask.Ref.Target
 	t := r.at(i)
 	winner := t.nonce != nil && *t.nonce == ask.Nonce
-	if t.nonce != nil && !winner && ask.Sight.BootID != t.sight.Value().bootID && !t.has(flagTwoHosts) {
-		r.mutAt(i).flags |= flagTwoHosts
-	}
+	a.noteBoot(r, i, &ask.Sight)
 	switch {
 	case t.state == saltpeter.Launched:
 		return a.grant(r, ask)
@@ -53,9 +51,21 @@ func (c *StartTarget) apply(a *applier) any {
 		return TargetAsked{Refusal: refusedTaken}
 	case t.state == saltpeter.Started:
 		return TargetAsked{Refusal: refusedStarted}
+	case t.state == saltpeter.InMaintenance:
+		return TargetAsked{Refusal: refusedMaint}
 	default:
 		return TargetAsked{Refusal: "this target has ended: " + t.state.String()}
 	}
+}
+
+// noteBoot marks a machine under whose id a second boot id asks within one launch, after the winner's.
+func (a *applier) noteBoot(r *run, i uint32, seen *saltpeter.LaunchSight) {
+	t := r.at(i)
+	if t.granted == 0 || t.has(flagTwoHosts) || seen.BootID == t.sight.Value().bootID {
+		return
+	}
+	r.mutAt(i).flags |= flagTwoHosts
+	a.touch(r.Num)
 }
 
 // grant gives the start to the one who asks. It is given only from Launched; a kill would have ended the target.
@@ -81,6 +91,7 @@ func (c *RefuseLock) apply(a *applier) any {
 		return TargetAsked{Refusal: refusal}
 	}
 	i := c.Refusal.Ref.Target
+	a.noteBoot(r, i, &c.Refusal.Sight)
 	if r.at(i).state == saltpeter.Launched {
 		a.end(r, i, ending{state: saltpeter.NotStarted, text: c.Refusal.Text})
 		a.finishIfDone(r)

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"slices"
 	"unique"
 
@@ -21,8 +22,8 @@ func (c *SetTargets) apply(a *applier) any {
 		return Done{} // a complete list was first, or the run was ended
 	}
 	draft := targetDraft{attempt: c.Attempt}
-	if c.Part > 0 {
-		if r.draft == nil || r.draft.attempt != c.Attempt || r.draft.next < c.Part {
+	if c.Part != 0 {
+		if r.draft == nil || r.draft.attempt != c.Attempt || c.Part < 0 || r.draft.next < c.Part {
 			return refuse(saltpeter.CodeConflict, "part %d of the targets of %s without the parts before it", c.Part, r.ID)
 		}
 		draft = *r.draft
@@ -107,7 +108,7 @@ func (c *LaunchBatch) apply(a *applier) any {
 	switch {
 	case r == nil:
 		return refuseRun(c.Run)
-	case c.Batch >= 0 && c.Batch < len(r.Batches):
+	case c.Batch >= 0 && c.Batch < len(r.Batches): // again
 		return BatchLaunched{Launch: launchOf(r, c.Batch)}
 	case r.State != saltpeter.RunRunning:
 		return BatchLaunched{}
@@ -155,7 +156,7 @@ func (a *applier) pickBatch(r *run) []uint32 {
 func launchOf(r *run, batch int) *saltpeter.Launch {
 	b := r.Batches[batch]
 	l := &saltpeter.Launch{ID: b.Launch, Run: r.Num, RunID: r.ID, Job: r.Job, Targets: b.Targets,
-		AllMatched: r.allTaken && len(b.Targets) == int(r.size())}
+		AllMatched: r.allTaken && len(r.Machines) == 0 && len(b.Targets) == int(r.size())}
 	for _, i := range b.Targets {
 		l.Machines = append(l.Machines, r.at(i).machine.Value())
 	}
@@ -218,22 +219,48 @@ func (c *Kill) apply(a *applier) any {
 	if r == nil {
 		return refuseRun(c.Run)
 	}
-	if r.State.Final() && r.Backs == 0 && r.presumed == 0 {
-		return refuse(saltpeter.CodeConflict, "run %s is finished (%s)", r.ID, r.State)
-	}
 	which, ref := r.selectTargets(c.Machines)
 	if ref != nil {
 		return ref
 	}
-	if len(c.Machines) == 0 && r.KilledBy == "" {
-		r.KilledBy, r.KilledMillis = a.env.Actor, a.env.Millis
-		a.runEvent(r, saltpeter.Event{Type: saltpeter.EventRunKilled, Actor: a.env.Actor})
+	by := cmp.Or(a.env.Actor, "somebody")
+	if r.State.Final() && !a.killable(r, which) && (r.KilledBy != by || r.KilledMillis != a.env.Millis) {
+		return refuse(saltpeter.CodeConflict, "run %s is finished (%s)", r.ID, r.State)
 	}
+	if len(c.Machines) == 0 && r.KilledBy == "" {
+		r.KilledBy, r.KilledMillis = by, a.env.Millis
+		a.runEvent(r, saltpeter.Event{Type: saltpeter.EventRunKilled, Actor: by})
+	}
+	taken := a.kill(r, which, by)
+	a.touch(r.Num)
+	if r.State == saltpeter.RunClaimed {
+		r.draft = nil
+		a.finish(r, saltpeter.RunKilled)
+	}
+	a.finishIfDone(r)
+	return taken
+}
+
+// killable reports whether a kill of these targets of a finished run has anything to do: a winner that was lost may still
+// run. A kill that comes again counts too: it is to give the same answer.
+func (a *applier) killable(r *run, which []uint32) bool {
+	return slices.ContainsFunc(which, func(i uint32) bool { return r.at(i).nonce != nil || a.killedNow(r.at(i)) })
+}
+
+// killedNow reports whether this command, now or when it came first, ended a target before its start.
+func (a *applier) killedNow(t *target) bool {
+	return t.state == saltpeter.Killed && t.granted == 0 && t.ended == a.env.Millis
+}
+
+// kill ends the targets that are not granted and flags the others.
+func (a *applier) kill(r *run, which []uint32, by string) KillTaken {
 	var taken KillTaken
 	for _, i := range which {
+		if t := r.at(i); t.state == saltpeter.Waiting || t.state == saltpeter.Launched {
+			a.end(r, i, ending{state: saltpeter.Killed, text: "killed before it was started, by " + by})
+		}
 		switch t := r.at(i); {
-		case t.state == saltpeter.Waiting || t.state == saltpeter.Launched:
-			a.end(r, i, ending{state: saltpeter.Killed, text: "killed before it was started, by " + a.env.Actor})
+		case a.killedNow(t):
 			taken.Ended++
 		case t.nonce != nil: // granted, started, or lost and perhaps still running
 			r.mutAt(i).flags |= flagKilling
@@ -241,12 +268,6 @@ func (c *Kill) apply(a *applier) any {
 			taken.Pending++
 		}
 	}
-	a.touch(r.Num)
-	if r.State == saltpeter.RunClaimed {
-		r.draft = nil
-		a.finish(r, saltpeter.RunKilled)
-	}
-	a.finishIfDone(r)
 	return taken
 }
 

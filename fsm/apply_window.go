@@ -16,7 +16,10 @@ func (c *SetWindow) apply(a *applier) any {
 		}
 	}
 	w.File, w.OffMillis, w.FromMillis, w.Actor = false, 0, a.env.Millis, a.env.Actor
-	w = a.s.setWindow(w)
+	w, changed := a.s.setWindow(w)
+	if !changed {
+		return WindowTaken{Window: w}
+	}
 	a.changed.Plan = true
 	a.event(saltpeter.Event{Type: saltpeter.EventWindowSet, Actor: w.Actor, Text: describeWindow(&w)})
 	return WindowTaken{Window: w}
@@ -24,12 +27,13 @@ func (c *SetWindow) apply(a *applier) any {
 
 func (c *LiftWindow) apply(a *applier) any {
 	like := saltpeter.Window{Scope: c.Scope, Name: c.Name, Pause: c.Pause}
-	out := Lifted{Count: a.s.liftWindows(like, a.env.Millis)}
+	lifted, count := a.s.liftWindows(like, a.env.Millis)
+	out := Lifted{Count: count}
 	like.File = true
 	for _, w := range a.s.windows.list {
-		out.File = out.File || sameWindow(w, &like) && w.ActiveAt(a.env.Millis)
+		out.File = out.File || sameWindow(w, &like) && inForce(w, a.env.Millis)
 	}
-	if out.Count > 0 {
+	if lifted {
 		like.File, like.Actor = false, a.env.Actor
 		a.changed.Plan = true
 		a.event(saltpeter.Event{Type: saltpeter.EventWindowLifted, Actor: a.env.Actor, Text: describeWindow(&like)})
@@ -49,11 +53,15 @@ func (c *PullMarks) apply(a *applier) any {
 		return true
 	})
 	for _, name := range ahead {
-		a.s.mutJob(name).mark = c.To
+		j := a.s.mutJob(name)
+		j.mark, j.inRow = c.To, false // ticks that come again make a series of their own
 	}
 	a.changed.Plan = a.changed.Plan || len(ahead) > 0
 	return Done{}
 }
+
+// epochGap keeps the numbers of runs that the lost record had given, and wrappers still name, from being given again.
+const epochGap = 1 << 32
 
 func (c *BeginEpoch) apply(a *applier) any {
 	s := a.s
@@ -61,6 +69,7 @@ func (c *BeginEpoch) apply(a *applier) any {
 		return Done{}
 	}
 	s.epoch = c.Epoch
+	s.lastRun += epochGap
 	var nums []uint64
 	s.unfinished.Scan(func(num uint64, _ struct{}) bool {
 		nums = append(nums, num)

@@ -177,8 +177,11 @@ type LiftWindow struct {
 	Pause bool            `cbor:"3,keyasint,omitempty"`
 }
 
-// Retain drops history beyond the limits, at most so much that one command stays short.
-type Retain struct{}
+// Retain drops history beyond the limits, at most so much that one command stays short. Rounds are numbered (View.NextRetain
+// gives the next one), so that a round that is proposed twice drops nothing the second time; 0 = whatever the round.
+type Retain struct {
+	Round uint64 `cbor:"1,keyasint,omitempty"`
+}
 
 // CompactOutput rewrites the sealed segments of output From..To as one, with their live frames.
 type CompactOutput struct {
@@ -241,8 +244,11 @@ type encoded struct {
 
 var (
 	encMode = mustEnc(cbor.CoreDetEncOptions())
+	// Text that is not UTF-8 (a launcher's error, a machine's name) is encoded, so it must be decoded: a command that can't
+	// be decoded halts the cluster.
 	decMode = mustDec(cbor.DecOptions{
 		DupMapKey: cbor.DupMapKeyEnforcedAPF, MaxArrayElements: 1 << 20, MaxMapPairs: 1 << 20, MaxNestedLevels: 16,
+		UTF8: cbor.UTF8DecodeInvalid,
 	})
 )
 

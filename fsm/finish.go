@@ -30,7 +30,9 @@ func (a *applier) end(r *run, i uint32, e ending) {
 	}
 	t := a.move(r, i, e.state)
 	t.ended = a.env.Millis
-	t.text = e.text
+	if e.text != "" { // else a remark stays
+		t.text = e.text
+	}
 	a.setCode(r, t, e)
 	a.outcomeEvents(r, i)
 }
@@ -127,6 +129,9 @@ func (a *applier) finish(r *run, state saltpeter.RunState) {
 	r.endOrder = s.ends
 	s.unfinished.Delete(r.Num)
 	s.finished.Set(r.endOrder, r.Num)
+	if r.size() == 0 {
+		s.empty++
+	}
 	if j := s.mutJob(r.Job); j != nil {
 		if !r.counts() {
 			j.active--
@@ -136,6 +141,9 @@ func (a *applier) finish(r *run, state saltpeter.RunState) {
 	}
 	if state == saltpeter.RunNoTargets && r.Text == "" {
 		r.Text = "every machine that matched is under maintenance"
+		if r.size() == 0 {
+			r.Text = "no machine matched"
+		}
 		a.runEvent(r, saltpeter.Event{Type: saltpeter.EventNoTargets, Text: r.Text})
 	}
 	a.touch(r.Num)

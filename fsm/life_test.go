@@ -254,6 +254,7 @@ func TestKill(t *testing.T) {
 	if got := w.run(r.Num); got.State != saltpeter.RunKilled || got.Counts[saltpeter.Killed] != 3 {
 		t.Fatalf("%+v", got)
 	}
+	w.now++ // in the same instant it would be the same command again
 	mustRefuse(t, w.do(&Kill{Run: r.Num}), saltpeter.CodeConflict)
 }
 

@@ -22,6 +22,7 @@ type Options struct {
 	Output outlog.Options
 	Feed   outlog.FeedOptions
 	// Changed is called after each entry, by raft's goroutine: it must not block and must not call the machine.
+	// After a Restore its Plan is set.
 	Changed func(Change)
 }
 

@@ -2,12 +2,21 @@ package fsm
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"unique"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/internal/outlog"
 )
+
+// snapMode reads snapshots: unlike a command, a record has no limit to its lists but its own size.
+var snapMode = mustDec(cbor.DecOptions{
+	DupMapKey: cbor.DupMapKeyEnforcedAPF, MaxArrayElements: math.MaxInt32, MaxNestedLevels: 16, UTF8: cbor.UTF8DecodeInvalid,
+})
 
 // The shapes of a snapshot's records, format version 1. Fields are keyed by number: later ones may be added, none may
 // change its meaning.
@@ -29,6 +38,18 @@ type head struct {
 	Outputs    outlog.Manifest       `cbor:"14,keyasint"`
 	Events     outlog.Manifest       `cbor:"15,keyasint"`
 	Digests    []string              `cbor:"16,keyasint,omitempty"`
+	Retained   packedRetain          `cbor:"17,keyasint,omitzero"`
+	RetainNext string                `cbor:"18,keyasint,omitempty"`
+	Early      uint64                `cbor:"19,keyasint,omitempty"`
+}
+
+type packedRetain struct {
+	_       struct{} `cbor:",toarray"`
+	Round   uint64
+	Runs    int
+	Targets int
+	Early   int
+	More    bool
 }
 
 type packedRevision struct {
@@ -131,17 +152,15 @@ type packedKey struct {
 }
 
 func headOf(s *state, outputs, events outlog.Manifest) *head {
-	rev := s.revision
-	settings, err := json.Marshal(rev.Settings)
-	if err != nil { // plain data
-		settings = nil
-	}
+	rev, kept := s.revision, &s.retained
 	h := &head{
 		ClusterID: s.clusterID, Epoch: s.epoch, Index: s.index, LastRun: s.lastRun, LastLaunch: int64(s.lastLaunch),
 		Ends: s.ends, FeedNext: s.feedNext, Windows: s.windows.list, Overfull: s.overfull.Keys(), Digests: s.digests,
 		Revision: packedRevision{Number: rev.Number, Millis: rev.Millis, Actor: rev.Actor, Proposal: rev.Proposal,
-			FilesDigest: rev.FilesDigest, Settings: settings, Maintenance: rev.Maintenance, Jobs: rev.Jobs},
-		Outputs: outputs, Events: events,
+			FilesDigest: rev.FilesDigest, Settings: s.settings, Maintenance: rev.Maintenance, Jobs: rev.Jobs},
+		Outputs: outputs, Events: events, RetainNext: s.retainNext, Early: s.early,
+		Retained: packedRetain{Round: kept.round, Runs: kept.answer.Runs, Targets: kept.answer.Targets,
+			Early: kept.answer.Early, More: kept.answer.More},
 	}
 	if d := s.configDraft; d != nil {
 		h.DraftID, h.DraftNext, h.DraftJobs = d.id, d.next, d.jobs
@@ -207,13 +226,13 @@ func (b *builder) add(kind recordKind, body []byte) error {
 		return b.addPage(body)
 	case recordKey:
 		var k packedKey
-		if err := decMode.Unmarshal(body, &k); err != nil {
+		if err := snapMode.Unmarshal(body, &k); err != nil {
 			return fmt.Errorf("key: %w", err)
 		}
 		b.s.keys.Set(k.Key, startKey{run: k.Run, runID: k.RunID, sum: k.Sum, millis: k.Millis})
 	case recordNode:
 		var n NodeRecord
-		if err := decMode.Unmarshal(body, &n); err != nil {
+		if err := snapMode.Unmarshal(body, &n); err != nil {
 			return fmt.Errorf("node: %w", err)
 		}
 		b.s.nodes.Set(n.ID, n)
@@ -225,31 +244,39 @@ func (b *builder) add(kind recordKind, body []byte) error {
 
 func (b *builder) addHead(body []byte) error {
 	h := b.head
-	if err := decMode.Unmarshal(body, h); err != nil {
+	if err := snapMode.Unmarshal(body, h); err != nil {
 		return fmt.Errorf("head: %w", err)
 	}
 	s, rev := b.s, &h.Revision
 	s.clusterID, s.epoch, s.index, s.lastRun, s.ends, s.feedNext = h.ClusterID, h.Epoch, h.Index, h.LastRun, h.Ends, h.FeedNext
 	s.lastLaunch = saltpeter.LaunchID(h.LastLaunch)
+	if slices.Contains(h.Windows, nil) {
+		return errors.New("head: an empty window")
+	}
 	s.windows = indexWindows(h.Windows)
+	s.retainNext, s.early, s.settings = h.RetainNext, h.Early, rev.Settings
+	s.retained = lastRetain{round: h.Retained.Round, answer: Retained{Runs: h.Retained.Runs, Targets: h.Retained.Targets,
+		Early: h.Retained.Early, More: h.Retained.More}}
 	s.digests = h.Digests
 	for _, name := range h.Overfull {
 		s.overfull.Set(name, struct{}{})
 	}
-	if h.DraftID != "" {
+	if h.DraftNext > 0 {
 		s.configDraft = &configDraft{id: h.DraftID, next: h.DraftNext, jobs: h.DraftJobs}
 	}
 	s.revision = &saltpeter.Revision{Number: rev.Number, Millis: rev.Millis, Actor: rev.Actor, Proposal: rev.Proposal,
 		FilesDigest: rev.FilesDigest, Maintenance: rev.Maintenance, Jobs: rev.Jobs, Settings: saltpeter.DefaultSettings()}
-	if err := json.Unmarshal(rev.Settings, &s.revision.Settings); err != nil {
-		return fmt.Errorf("settings: %w", err)
+	if len(rev.Settings) > 0 { // else none was committed yet
+		if err := json.Unmarshal(rev.Settings, &s.revision.Settings); err != nil {
+			return fmt.Errorf("settings: %w", err)
+		}
 	}
 	return nil
 }
 
 func (b *builder) addDefinition(body []byte) error {
 	var enc []byte
-	if err := decMode.Unmarshal(body, &enc); err != nil {
+	if err := snapMode.Unmarshal(body, &enc); err != nil {
 		return fmt.Errorf("definition: %w", err)
 	}
 	j, err := saltpeter.DecodeJob(enc)
@@ -263,7 +290,7 @@ func (b *builder) addDefinition(body []byte) error {
 
 func (b *builder) addJob(body []byte) error {
 	var p packedJob
-	if err := decMode.Unmarshal(body, &p); err != nil {
+	if err := snapMode.Unmarshal(body, &p); err != nil {
 		return fmt.Errorf("job: %w", err)
 	}
 	b.s.jobs.Set(p.Name, &job{gen: b.s.gen, name: p.Name, group: p.Group, inForce: p.InForce, digest: p.Digest,
@@ -274,7 +301,7 @@ func (b *builder) addJob(body []byte) error {
 
 func (b *builder) addRun(body []byte) error {
 	var p packedRun
-	if err := decMode.Unmarshal(body, &p); err != nil {
+	if err := snapMode.Unmarshal(body, &p); err != nil {
 		return fmt.Errorf("run: %w", err)
 	}
 	r := &run{gen: b.s.gen, endOrder: p.EndOrder, batchSize: p.BatchSize, taken: p.Taken, allTaken: p.AllTaken,
@@ -282,7 +309,7 @@ func (b *builder) addRun(body []byte) error {
 			Key: p.Key, Note: p.Note, Machines: p.Machines, Actor: p.Actor, Origin: p.Origin, Parent: p.Parent, Cause: p.Cause,
 			ClaimedMillis: p.Claimed, StartedMillis: p.Started, EndedMillis: p.Ended, Term: p.Term, Batches: p.Batches,
 			Text: p.Text, KilledBy: p.KilledBy, KilledMillis: p.Killed, Backs: p.Backs}}
-	if p.Attempt != "" {
+	if p.DraftNext > 0 {
 		r.draft = &targetDraft{attempt: p.Attempt, next: p.DraftNext, machines: p.DraftList, down: p.DraftDown}
 	}
 	s := b.s
@@ -303,7 +330,7 @@ func (b *builder) addRun(body []byte) error {
 
 func (b *builder) addPage(body []byte) error {
 	var p packedPage
-	if err := decMode.Unmarshal(body, &p); err != nil {
+	if err := snapMode.Unmarshal(body, &p); err != nil {
 		return fmt.Errorf("page: %w", err)
 	}
 	r := b.current
@@ -312,7 +339,7 @@ func (b *builder) addPage(body []byte) error {
 	}
 	for i := range p.Targets {
 		t := unpackTarget(&p.Targets[i])
-		if !t.state.Valid() || int(t.batch) >= len(r.Batches) {
+		if !t.state.Valid() || t.batch < -1 || int(t.batch) >= len(r.Batches) {
 			return fmt.Errorf("target %d of run %d has state %d, batch %d", r.size(), r.Num, t.state, t.batch)
 		}
 		if t.has(flagPresumed) {
@@ -336,13 +363,39 @@ func unpackTarget(p *packedTarget) target {
 	return t
 }
 
-// finish makes what follows from the records.
-func (b *builder) finish() {
+// finish makes what follows from the records, and refuses records that contradict each other: apply trusts them.
+func (b *builder) finish() error {
 	for _, jd := range b.s.revision.Jobs {
 		b.s.ref(jd.Digest, +1)
 	}
-	b.s.runs.Scan(func(_ uint64, r *run) bool {
-		r.indexMachines()
-		return true
+	var err error
+	b.s.jobs.Scan(func(_ string, j *job) bool {
+		if j.inForce && b.s.definition(j.digest) == nil {
+			err = fmt.Errorf("job %q has no definition", j.name)
+		}
+		return err == nil
 	})
+	b.s.runs.Scan(func(_ uint64, r *run) bool {
+		err = errors.Join(err, b.finishRun(r))
+		return err == nil
+	})
+	return err
+}
+
+func (b *builder) finishRun(r *run) error {
+	if b.s.definition(r.Digest) == nil {
+		return fmt.Errorf("run %d has no definition", r.Num)
+	}
+	for _, batch := range r.Batches {
+		for _, i := range batch.Targets {
+			if i >= r.size() {
+				return fmt.Errorf("a batch of run %d has target %d of %d", r.Num, i, r.size())
+			}
+		}
+	}
+	if r.State.Final() && r.size() == 0 {
+		b.s.empty++
+	}
+	r.indexMachines()
+	return nil
 }

@@ -70,5 +70,6 @@ type Lifted struct {
 // Retained is the result of Retain.
 type Retained struct {
 	Runs, Targets int
+	Early         int  // of those runs, how many the limits by age and number would have kept: the totals are hard
 	More          bool // the limits are still exceeded: propose another
 }

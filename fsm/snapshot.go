@@ -136,6 +136,9 @@ func (w *snapshotWriter) record(kind recordKind, v any) bool {
 		return false
 	}
 	b, err := encMode.Marshal(v)
+	if err == nil && len(b) >= maxRecord { // better no snapshot than one that can't be read
+		err = fmt.Errorf("a record of kind %d has %d bytes", kind, len(b))
+	}
 	if err != nil {
 		w.err = err
 		return false
@@ -153,19 +156,33 @@ func (m *Machine) Restore(rc io.ReadCloser) error {
 	if err != nil {
 		return err
 	}
+	moved, err := m.replace(s, h)
+	if err != nil {
+		return err
+	}
+	if moved != nil {
+		close(moved)
+	}
+	m.opts.Changed(Change{Index: s.index, Plan: true})
+	return nil
+}
+
+// replace puts a state in the place of the present one and gives the channel on which somebody waits for that, if any.
+func (m *Machine) replace(s *state, h *head) (moved chan struct{}, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.output == nil {
 		err = m.open(&h.Outputs, &h.Events)
-	} else {
-		err = errors.Join(m.output.Restore(h.Outputs), m.feed.Restore(h.Events))
+	} else if err = errors.Join(m.output.Restore(h.Outputs), m.feed.Restore(h.Events)); err != nil {
+		m.halt(err) // the segments may be the new ones already: the old state can't go on with them
 	}
 	if err != nil {
-		return fmt.Errorf("restore segments: %w", err)
+		return nil, fmt.Errorf("restore segments: %w", err)
 	}
 	s.gen = m.state.gen + 1
 	m.state, m.view = s, nil
-	return nil
+	moved, m.moved = m.moved, nil
+	return moved, nil
 }
 
 // readSnapshot reads and checks a whole snapshot.
@@ -200,7 +217,12 @@ func readSnapshot(r io.Reader) (*state, *head, error) {
 	if _, err := io.ReadFull(br, got); err != nil || string(got) != string(want) {
 		return nil, nil, fmt.Errorf("%w: the checksum is wrong", ErrSnapshot)
 	}
-	b.finish()
+	if _, err := br.ReadByte(); err != io.EOF {
+		return nil, nil, fmt.Errorf("%w: bytes after its end", ErrSnapshot)
+	}
+	if err := b.finish(); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+	}
 	return b.s, b.head, nil
 }
 

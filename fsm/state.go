@@ -22,6 +22,7 @@ type state struct {
 	epoch     uint64
 
 	revision    *saltpeter.Revision // immutable
+	settings    []byte              // as they were committed; the revision has them decoded
 	configDraft *configDraft        // parts of a revision that is not complete
 	digests     []string            // of the files of the last revisions, newest last; replaced as a whole by a change
 	defs        *btree.Map[string, *definition]
@@ -38,7 +39,12 @@ type state struct {
 	launches   *btree.Map[int64, launchRef]
 	keys       *btree.Map[string, startKey]
 	targets    int    // in all runs
+	empty      int    // finished runs without targets: history counts each as one
 	output     uint64 // bytes stored for them; the store's own figure is another on a node that lacks segments
+
+	retained   lastRetain
+	retainNext string // job with which the next look at overfull jobs begins
+	early      uint64 // runs that went before their time because the totals are hard
 
 	windows windows
 	nodes   *btree.Map[string, NodeRecord]
@@ -65,6 +71,7 @@ type job struct {
 	maxTick  int64 // highest tick that has a run; above mark only after marks were pulled back
 	active   int   // unfinished runs, and finished ones with a machine that came back
 	runs     []uint64
+	runsGen  uint64 // in which runs was copied: its elements may be changed in this generation
 	lastOK   uint64
 	lastFail uint64
 	lastEnd  uint64
@@ -126,6 +133,7 @@ const (
 	flagTwoHosts
 	flagKilling
 	flagDone // the winner's final word is in the record
+	flagSoft // its soft timeout was told
 )
 
 func (t *target) has(f targetFlags) bool { return t.flags&f != 0 }
@@ -140,6 +148,12 @@ type startKey struct {
 	runID  string
 	sum    saltpeter.Digest // of the request
 	millis int64
+}
+
+// lastRetain is the newest numbered round of retention and what it answered.
+type lastRetain struct {
+	round  uint64
+	answer Retained
 }
 
 type configDraft struct {
@@ -192,8 +206,7 @@ func (s *state) mutJob(name string) *job {
 	if j.gen != s.gen {
 		c := *j
 		c.gen = s.gen
-		// Appending to a slice that a view shares is safe (the view has its own length); changing elements is not.
-		c.skips = slices.Clone(j.skips)
+		// runs and skips stay shared: appending and cutting are safe (a view has its own length), changing elements is not.
 		j = &c
 		s.jobs.Set(name, j)
 	}
@@ -283,7 +296,8 @@ func (s *state) definition(d saltpeter.Digest) *definition {
 	return def
 }
 
-// ref and unref count who needs a definition; one that nobody needs is forgotten when the next revision comes.
+// ref counts who needs a definition. One that nobody needs is forgotten when the next revision comes, not before: whoever
+// makes that revision has seen it here and doesn't bring it again.
 func (s *state) ref(d saltpeter.Digest, by int) {
 	def := s.definition(d)
 	if def == nil {
@@ -291,9 +305,5 @@ func (s *state) ref(d saltpeter.Digest, by int) {
 	}
 	c := *def
 	c.refs += by
-	if c.refs <= 0 && by < 0 {
-		s.defs.Delete(string(d[:]))
-		return
-	}
 	s.defs.Set(string(d[:]), &c)
 }

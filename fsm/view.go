@@ -131,6 +131,12 @@ func (v *View) UnfinishedCount() int { return v.s.unfinished.Len() }
 // TargetCount gives the number of targets in all runs.
 func (v *View) TargetCount() int { return v.s.targets }
 
+// NextRetain gives the number of the next round of retention, for Retain.
+func (v *View) NextRetain() uint64 { return v.s.retained.round + 1 }
+
+// DroppedEarly counts the runs that went before their time because the totals are hard.
+func (v *View) DroppedEarly() uint64 { return v.s.early }
+
 // Target gives one target.
 func (v *View) Target(ref saltpeter.TargetRef) (saltpeter.Target, bool) {
 	r, ok := v.s.runs.Get(ref.Run)

@@ -32,12 +32,26 @@ func indexWindows(list []*saltpeter.Window) windows {
 	return w
 }
 
-// coveringTick gives a window that keeps a tick of a job from being run: one that the tick lies in, or one that is active
-// when it is decided. A maintenance goes before a pause.
+// inForce reports whether a window is on for what is decided at millis. Windows begin with their commit, so one that is in
+// the record and has not ended is on, whatever a clock that lags behind the one that set it says.
+func inForce(w *saltpeter.Window, millis int64) bool {
+	end := w.End()
+	return end == 0 || millis < end
+}
+
+// keepsTick reports whether a window keeps a tick that is decided at millis from being run: it is on, or the tick lies in
+// it, or it was lifted after the tick. The last is how lifting moves the marks of what it covered to its commit, and yet
+// every tick is recorded.
+func keepsTick(w *saltpeter.Window, tick, millis int64) bool {
+	lifted := w.OffMillis != 0 && w.OffMillis <= millis
+	return inForce(w, millis) || w.ActiveAt(tick*1000) || lifted && tick*1000 < w.OffMillis
+}
+
+// coveringTick gives a window that keeps a tick of a job from being run. A maintenance goes before a pause.
 func (w *windows) coveringTick(jobName, group string, tick, millis int64) *saltpeter.Window {
 	var pause *saltpeter.Window
 	for _, win := range w.jobs {
-		if !win.CoversJob(jobName, group) || !win.ActiveAt(tick*1000) && !win.ActiveAt(millis) {
+		if !win.CoversJob(jobName, group) || !keepsTick(win, tick, millis) {
 			continue
 		}
 		if !win.Pause {
@@ -51,7 +65,7 @@ func (w *windows) coveringTick(jobName, group string, tick, millis int64) *saltp
 // activeForJob gives a maintenance (or with pause, a pause) that covers the job at millis.
 func (w *windows) activeForJob(jobName, group string, millis int64, pause bool) *saltpeter.Window {
 	for _, win := range w.jobs {
-		if win.Pause == pause && win.CoversJob(jobName, group) && win.ActiveAt(millis) {
+		if win.Pause == pause && win.CoversJob(jobName, group) && inForce(win, millis) {
 			return win
 		}
 	}
@@ -61,56 +75,71 @@ func (w *windows) activeForJob(jobName, group string, millis int64, pause bool) 
 // activeForMachine gives a maintenance of the machine at millis.
 func (w *windows) activeForMachine(machine string, millis int64) *saltpeter.Window {
 	for _, win := range w.machines[machine] {
-		if win.ActiveAt(millis) {
+		if inForce(win, millis) {
 			return win
 		}
 	}
 	return nil
 }
 
-// setWindow adds a window; an active one of the same scope, name, kind and source is replaced, its beginning kept.
-func (s *state) setWindow(win saltpeter.Window) saltpeter.Window {
+// setWindow adds a window that begins now; one of the same scope, name, kind and source that is on is replaced, its
+// beginning kept. It says whether that changed anything.
+func (s *state) setWindow(win saltpeter.Window) (saltpeter.Window, bool) {
 	list := make([]*saltpeter.Window, 0, len(s.windows.list)+1)
+	now := win.FromMillis
 	for _, old := range s.windows.list {
-		if sameWindow(old, &win) && old.ActiveAt(win.FromMillis) {
-			win.FromMillis = old.FromMillis
+		if sameWindow(old, &win) && inForce(old, now) {
+			if win.FromMillis = old.FromMillis; *old == win {
+				return win, false
+			}
 			continue
 		}
 		list = append(list, old)
 	}
 	s.windows = indexWindows(append(list, &win))
-	return win
+	return win, true
 }
 
-// liftWindows ends the active windows that match, and says how many.
-func (s *state) liftWindows(like saltpeter.Window, millis int64) int {
-	list, lifted := slices.Clone(s.windows.list), 0
+// lift gives a window's lifted form. Instant 0 would mean that it is not.
+func lift(w *saltpeter.Window, millis int64) *saltpeter.Window {
+	c := *w
+	c.OffMillis = max(millis, 1)
+	return &c
+}
+
+// liftWindows ends the windows that match and are on. It says whether there were any and, so that a command that comes
+// again gets the same answer, how many were lifted at this instant.
+func (s *state) liftWindows(like saltpeter.Window, millis int64) (lifted bool, count int) {
+	list := slices.Clone(s.windows.list)
 	for i, old := range list {
-		if !sameWindow(old, &like) || !old.ActiveAt(millis) {
-			continue
+		switch {
+		case !sameWindow(old, &like):
+		case inForce(old, millis):
+			list[i] = lift(old, millis)
+			lifted = true
+			count++
+		case old.OffMillis == max(millis, 1):
+			count++
 		}
-		c := *old
-		c.OffMillis = millis
-		list[i] = &c
-		lifted++
 	}
-	if lifted > 0 {
+	if lifted {
 		s.windows = indexWindows(list)
 	}
-	return lifted
+	return lifted, count
 }
 
 // pruneWindows forgets windows that ended long ago.
 func (s *state) pruneWindows(millis int64) {
 	gone := func(w *saltpeter.Window) bool { return w.End() != 0 && w.End() < millis-keepWindow }
 	list := slices.DeleteFunc(slices.Clone(s.windows.list), gone)
-	for i := 0; i < len(list) && len(list) > maxWindows; {
-		if w := list[i]; w.End() != 0 && w.End() <= millis {
-			list = slices.Delete(list, i, i+1)
-			continue
+	excess := len(list) - maxWindows
+	list = slices.DeleteFunc(list, func(w *saltpeter.Window) bool {
+		ended := excess > 0 && !inForce(w, millis)
+		if ended {
+			excess--
 		}
-		i++
-	}
+		return ended
+	})
 	if len(list) != len(s.windows.list) {
 		s.windows = indexWindows(list)
 	}
@@ -131,16 +160,14 @@ func (s *state) setFileMaintenance(fm saltpeter.FileMaintenance, millis int64, a
 	}
 	list := slices.Clone(s.windows.list)
 	for i, old := range list {
-		if !old.File || !old.ActiveAt(millis) {
+		if !old.File || !inForce(old, millis) {
 			continue
 		}
 		if want[old.Scope][old.Name] {
 			delete(want[old.Scope], old.Name)
 			continue
 		}
-		c := *old
-		c.OffMillis = millis
-		list[i] = &c
+		list[i] = lift(old, millis)
 	}
 	add := func(scope saltpeter.Scope, name string) {
 		if want[scope][name] {
