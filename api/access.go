@@ -64,6 +64,11 @@ func (c *call) admit(rt route, origin Origin) error {
 	if free {
 		return nil
 	}
+	if v.Revision().Number == 0 {
+		// A node that has just started does not know yet what the settings say: nobody is let in, nobody is sent away.
+		return saltpeter.Errorf(saltpeter.CodeUnavailable, "no configuration is in force on this node yet").
+			WithHint("it is starting, or its files have errors: see spctl status and spctl config check on the node itself")
+	}
 	socket := c.s.socket
 	if socket == "" {
 		socket = "/run/saltpeter/admin.sock"

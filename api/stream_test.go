@@ -274,6 +274,22 @@ func TestAccess(t *testing.T) {
 	}
 }
 
+// TestAccessBeforeConfiguration: a node that has just started does not know who may do what.
+func TestAccessBeforeConfiguration(t *testing.T) {
+	n := apitest.New()
+	n.Forget()
+	s := newServer(t, n)
+	if p := problemOf(t, ask(s.Handler(api.OriginNetwork), "GET", "/api/v1/jobs", "")); p.Code != saltpeter.CodeUnavailable || !p.Retryable {
+		t.Errorf("network: %+v", p)
+	}
+	if resp := ask(s.Handler(api.OriginSocket), "GET", "/api/v1/jobs", ""); resp.StatusCode != 200 {
+		t.Errorf("socket: %d", resp.StatusCode)
+	}
+	if resp := ask(s.Handler(api.OriginNetwork), "GET", "/readyz?verbose", ""); resp.StatusCode != 503 {
+		t.Errorf("readyz: %d", resp.StatusCode)
+	}
+}
+
 func TestHealth(t *testing.T) {
 	tests := []struct {
 		name    string

@@ -84,6 +84,11 @@ func (n *Node) change(f func(*record)) {
 // Configure changes the settings in force.
 func (n *Node) Configure(f func(*saltpeter.Settings)) { n.change(func(r *record) { f(&r.settings) }) }
 
+// Forget takes the configuration away, as on a node that has just started.
+func (n *Node) Forget() {
+	n.change(func(r *record) { r.settings, r.revision = saltpeter.DefaultSettings(), saltpeter.Revision{} })
+}
+
 // SetStatus changes what the node tells of itself.
 func (n *Node) SetStatus(f func(*api.NodeStatus)) {
 	n.mu.Lock()
