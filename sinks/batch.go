@@ -44,7 +44,7 @@ func (b *batch) open(items []item) error {
 		if _, known := b.files[name]; known {
 			continue
 		}
-		a := &appendFile{b: b, path: filepath.Join(b.dir, name+".log")}
+		a := &appendFile{b: b, path: filepath.Join(b.dir, name+logSuffix)}
 		err := a.open()
 		if errors.Is(err, errDirectory) {
 			return err

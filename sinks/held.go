@@ -14,15 +14,12 @@ const releaseEvery = 10 * time.Second
 
 var errStillHeld = errors.New("log still can't be opened")
 
+const sayHeld = "a job log can't be opened: its records wait in the change feed"
+
 // hold notes that a file can't be opened, though its directory is all right: it must not keep the others waiting.
 func (l *LogFiles) hold(name string, seq uint64, err error) error {
-	if l.now.Held == nil {
-		l.now.Held = make(map[string]uint64)
-	}
-	if _, held := l.now.Held[name]; !held {
-		l.now.Held[name] = seq
-	}
-	l.complain("a job log can't be opened: its records wait in the change feed", "err", err)
+	l.now.hold(name, seq)
+	l.complain(sayHeld, "err", err)
 	return nil
 }
 
@@ -35,7 +32,7 @@ func (l *LogFiles) release(ctx context.Context, dir string) error {
 	for _, name := range slices.Sorted(maps.Keys(l.now.Held)) {
 		err := l.catchUp(ctx, dir, name)
 		if errors.Is(err, errStillHeld) {
-			l.complain("a job log can't be opened: its records wait in the change feed", "err", err)
+			l.complain(sayHeld, "err", err)
 			continue
 		}
 		if err != nil {
@@ -48,6 +45,9 @@ func (l *LogFiles) release(ctx context.Context, dir string) error {
 
 // catchUp writes what a file lacks of the events before the cursor.
 func (l *LogFiles) catchUp(ctx context.Context, dir, name string) error {
+	if err := l.cutTorn(name); err != nil {
+		return err
+	}
 	for from := l.now.Held[name]; from < l.now.Next; from = l.now.Held[name] {
 		w, err := l.collect(from, l.now.Next, name, func(n string) bool { return n == name })
 		if err != nil {
@@ -71,6 +71,21 @@ func (l *LogFiles) catchUp(ctx context.Context, dir, name string) error {
 		if waits != nil {
 			return waits
 		}
+	}
+	return nil
+}
+
+func (l *LogFiles) cutTorn(name string) error {
+	for i := 0; i < len(l.now.Torn); {
+		f := &l.now.Torn[i]
+		if f.name() != name {
+			i++
+			continue
+		}
+		if err := f.cut(l.disk); err != nil {
+			return fmt.Errorf("%w: %w", errStillHeld, err)
+		}
+		l.now.Torn = slices.Delete(l.now.Torn, i, i+1)
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -169,7 +171,8 @@ func (l *LogFiles) advance(ctx context.Context, dir string, to uint64) (more boo
 // settle saves the cursor when files are declared in it that needn't be any more, or when it has moved by at least so
 // many events.
 func (l *LogFiles) settle(moved uint64) error {
-	if len(l.saved.Files) == 0 && maps.Equal(l.saved.Held, l.now.Held) && l.now.Next-l.saved.Next < moved {
+	if len(l.saved.Files) == 0 && maps.Equal(l.saved.Held, l.now.Held) && len(l.saved.Torn) == len(l.now.Torn) &&
+		l.now.Next-l.saved.Next < moved {
 		return nil
 	}
 	c := l.now.clone()
@@ -196,12 +199,21 @@ func (l *LogFiles) mend() error {
 	if err := l.load(); err != nil {
 		return err
 	}
-	for _, f := range l.saved.Files {
-		if err := f.cut(l.disk); err != nil {
-			return err
+	now := l.saved.clone()
+	now.Files, now.Torn = nil, nil
+	for _, f := range slices.Concat(l.saved.Torn, l.saved.Files) {
+		err := f.cut(l.disk)
+		if err == nil {
+			continue
 		}
+		if perr := l.disk.probe(filepath.Dir(f.Path)); perr != nil {
+			return fmt.Errorf("%w: %w", errDirectory, perr)
+		}
+		now.hold(f.name(), now.Next)
+		now.Torn = append(now.Torn, f)
+		l.complain(sayHeld, "err", err)
 	}
-	l.now = l.saved.clone()
+	l.now = now
 	l.ready = true
 	return nil
 }

@@ -12,7 +12,8 @@ const (
 	// maxName is the longest escaped name, in bytes. A file name has 255: this leaves room for what rotation appends.
 	maxName = 200
 	// ownName is the file for what concerns no single job. No job's name is escaped to it.
-	ownName = "%saltpeter"
+	ownName   = "%saltpeter"
+	logSuffix = ".log"
 )
 
 // fileName escapes a job's name for the file system: bytes that a path can't hold, % itself and a leading dot become
