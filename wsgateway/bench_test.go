@@ -147,11 +147,10 @@ func dialAll(b *testing.B, addr string, sessions int, ready func(*client)) []*cl
 	b.Helper()
 	clients := make([]*client, sessions)
 	for i := range clients {
-		ws, _, err := websocket.Dial(b.Context(), "ws://"+addr+wire.Path, nil)
+		ws, err := dialWS(b.Context(), "ws://"+addr, http.DefaultClient)
 		if err != nil {
 			b.Fatal(err)
 		}
-		ws.SetReadLimit(wire.MaxToWrapper)
 		clients[i] = &client{t: b, ws: ws}
 		b.Cleanup(clients[i].hangUp)
 		ready(clients[i])

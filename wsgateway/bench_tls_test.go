@@ -61,11 +61,10 @@ func TestClientsProcess(t *testing.T) {
 
 func oneSession(t *testing.T, addr string, conf *tls.Config, kib int, bare bool) error {
 	hc := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: conf}}
-	ws, _, err := websocket.Dial(context.Background(), "wss://"+addr+wire.Path, &websocket.DialOptions{HTTPClient: hc})
+	ws, err := dialWS(context.Background(), "wss://"+addr, hc)
 	if err != nil {
 		return err
 	}
-	ws.SetReadLimit(wire.MaxToWrapper)
 	c := &client{t: t, ws: ws}
 	if !bare {
 		c.win()
@@ -81,7 +80,7 @@ func oneSession(t *testing.T, addr string, conf *tls.Config, kib int, bare bool)
 				return err
 			}
 		} else if m, err := c.readOne(); err != nil || m.Type != wire.TypeAck {
-			return fmt.Errorf("want an ack: %+v, %v", m, err)
+			return fmt.Errorf("want an ack, got %+v: %w", m, err)
 		}
 	}
 	return nil

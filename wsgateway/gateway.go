@@ -113,7 +113,7 @@ func (g *Gateway) serveSessions(ctx context.Context, ln net.Listener) error {
 	close(g.stopping)
 	_ = srv.Close() // what a listener says on its way out changes nothing
 	if !ended {
-		<-served
+		_ = <-served // that it was closed
 	}
 	g.pending.Wait()
 	g.closeAll()

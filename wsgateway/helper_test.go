@@ -121,14 +121,10 @@ func (n *node) tryDialDeaf() (*client, error) {
 		DisableKeepAlives: true,
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return n.ln.dial(ctx) },
 	}}
-	ws, resp, err := websocket.Dial(context.Background(), "ws://gateway"+wire.Path, &websocket.DialOptions{HTTPClient: hc})
+	ws, err := dialWS(context.Background(), "ws://gateway", hc)
 	if err != nil {
-		if resp != nil {
-			return nil, fmt.Errorf("status %d: %w", resp.StatusCode, err)
-		}
 		return nil, err
 	}
-	ws.SetReadLimit(wire.MaxToWrapper)
 	return &client{t: n.t, ws: ws, in: make(chan *wire.Message, 4096)}, nil
 }
 
@@ -142,6 +138,18 @@ func (n *node) dial() *client {
 	n.t.Cleanup(c.hangUp)
 	c.challenge = c.want(wire.TypeChallenge)
 	return c
+}
+
+func dialWS(ctx context.Context, base string, hc *http.Client) (*websocket.Conn, error) {
+	ws, resp, err := websocket.Dial(ctx, base+wire.Path, &websocket.DialOptions{HTTPClient: hc}) //nolint:bodyclose // the library's
+	if err != nil {
+		if resp != nil {
+			return nil, fmt.Errorf("status %d: %w", resp.StatusCode, err)
+		}
+		return nil, err
+	}
+	ws.SetReadLimit(wire.MaxToWrapper)
+	return ws, nil
 }
 
 func (c *client) read() {

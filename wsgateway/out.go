@@ -71,7 +71,7 @@ func (s *session) sendLocked(m *wire.Message) error {
 		s.g.log.Error("message can't be sent", "type", string(m.Type), "bytes", len(b), "err", err)
 		return violation("an answer can't be sent")
 	}
-	if s.ending != nil {
+	if s.closing() {
 		return nil // too late; the reader ends by itself
 	}
 	if len(s.out) >= s.g.lim.Outbox {
@@ -81,6 +81,9 @@ func (s *session) sendLocked(m *wire.Message) error {
 	s.wantWrite()
 	return nil
 }
+
+// closing is called with mu held.
+func (s *session) closing() bool { return s.ending != nil }
 
 // wantWrite is called with mu held.
 func (s *session) wantWrite() {

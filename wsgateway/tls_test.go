@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/coder/websocket"
-
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/internal/keys"
 	"github.com/syscollective/saltpeter/internal/wire"
@@ -86,11 +84,10 @@ func dialTLS(t testing.TB, addr string, conf *tls.Config) (*tlsClient, error) {
 			return c, err
 		},
 	}}
-	ws, _, err := websocket.Dial(t.Context(), "wss://"+addr+wire.Path, &websocket.DialOptions{HTTPClient: hc})
+	ws, err := dialWS(t.Context(), "wss://"+addr, hc)
 	if err != nil {
 		return nil, err
 	}
-	ws.SetReadLimit(wire.MaxToWrapper)
 	c := &client{t: t, ws: ws, in: make(chan *wire.Message, 4096)}
 	t.Cleanup(c.hangUp)
 	go c.read()
