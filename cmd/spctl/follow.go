@@ -37,8 +37,8 @@ type follower struct {
 	silent bool            // show no output
 	raw    bool            // there must be one machine only
 
-	seen    map[string]string // state that was told, by machine
-	started map[string]func() // ends the reading of output, by machine
+	seen    map[string]string   // state that was told, by machine
+	reads   map[string]*reading // of output, by machine
 	slots   chan struct{}
 	streams sync.WaitGroup
 
@@ -50,7 +50,7 @@ type follower struct {
 
 func newFollower(c *cli, cl *client.Client, run string, machines []string) *follower {
 	f := &follower{
-		c: c, cl: cl, run: run, seen: map[string]string{}, started: map[string]func(){}, slots: make(chan struct{}, followStreams),
+		c: c, cl: cl, run: run, seen: map[string]string{}, reads: map[string]*reading{}, slots: make(chan struct{}, followStreams),
 	}
 	if len(machines) > 0 {
 		f.only = map[string]bool{}
@@ -69,7 +69,7 @@ func (f *follower) follow(ctx context.Context) (client.Answer[api.Run], error) {
 		cancel() // the streams have nothing to wait for
 	}
 	f.streams.Wait()
-	cancel() // and with it the contexts of the streams
+	cancel()
 	if err == nil {
 		err = f.fail
 	}
@@ -148,17 +148,17 @@ func (f *follower) update(ctx context.Context, run *api.Run) error {
 		if f.only != nil && !f.only[m.Machine] {
 			continue
 		}
-		if f.states && f.seen[m.Machine] != m.State {
-			f.seen[m.Machine] = m.State
+		if f.states && !m.Final() {
 			f.tell(m, width)
 		}
-		if end := f.started[m.Machine]; end != nil && m.Back && run.Final() {
-			end() // it was taken for lost and still runs: the run is finished without it
+		if r := f.reads[m.Machine]; r != nil && m.Back && run.Final() {
+			r.end() // it was taken for lost and still runs: the run is finished without it
 		}
-		if !f.silent && f.started[m.Machine] == nil && (m.State == "started" || m.Stored > 0) {
-			alive, end := context.WithCancel(ctx)
-			f.started[m.Machine] = end
-			f.stream(alive, m, f.writer(m.Machine, width, alone))
+		if !f.silent && f.reads[m.Machine] == nil && (m.State == "started" || m.Stored > 0) {
+			f.read(ctx, m, f.writer(m.Machine, width, alone))
+		}
+		if f.states && m.Final() {
+			f.tellEnd(m, width)
 		}
 	}
 	return nil
@@ -177,8 +177,29 @@ func (f *follower) missing(ctx context.Context, machines []api.Machine) error {
 	return nil
 }
 
-// tell shows the new state of a machine.
+// tellEnd shows a machine's outcome behind the last of its output.
+func (f *follower) tellEnd(m *api.Machine, width int) {
+	r := f.reads[m.Machine]
+	if r == nil || f.seen[m.Machine] == m.State {
+		f.tell(m, width)
+		return
+	}
+	f.seen[m.Machine] = m.State
+	f.streams.Go(func() {
+		<-r.done
+		f.show(m, width)
+	})
+}
+
+// tell shows the state of a machine if it is new.
 func (f *follower) tell(m *api.Machine, width int) {
+	if f.seen[m.Machine] != m.State {
+		f.seen[m.Machine] = m.State
+		f.show(m, width)
+	}
+}
+
+func (f *follower) show(m *api.Machine, width int) {
 	state := machineState(m)
 	line := state.text
 	switch {
@@ -201,10 +222,21 @@ func (f *follower) tell(m *api.Machine, width int) {
 	f.c.say("%s  %s\n", pad(m.Machine, width), f.c.paint(state.color, printable(line)))
 }
 
-// stream reads one machine's output until it has its outcome.
-func (f *follower) stream(ctx context.Context, m *api.Machine, w *lines) {
-	machine, going := m.Machine, !m.Final() // of a winner that is back only what is there is read
+// reading is the reading of one machine's output.
+type reading struct {
+	end  context.CancelFunc
+	done chan struct{}
+}
+
+// read shows one machine's output until it has its outcome; of a winner that is back only what is there.
+func (f *follower) read(ctx context.Context, m *api.Machine, w *lines) {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &reading{cancel, make(chan struct{})}
+	f.reads[m.Machine] = r
+	machine, going := m.Machine, !m.Final()
 	f.streams.Go(func() {
+		defer close(r.done)
+		defer cancel()
 		select {
 		case f.slots <- struct{}{}:
 		case <-ctx.Done():

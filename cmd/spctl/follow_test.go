@@ -241,3 +241,26 @@ func TestFollowEndures(t *testing.T) {
 		t.Errorf("exit %d, %q\n%s", code, &r.out, &r.errs)
 	}
 }
+
+// TestOutcomeIsToldBehindTheOutput, also of a command that ended before anyone looked.
+func TestOutcomeIsToldBehindTheOutput(t *testing.T) {
+	n := apitest.New()
+	n.AddJob("j", nil)
+	run := n.AddRun("j", n.Now(), "m")
+	n.Print(run.Num, 0, bytes.Repeat([]byte("line\n"), 50_000))
+	n.Finish(run.Num, 0, saltpeter.OK, 0)
+	var both buffer
+	c := &cli{environment: environment{out: &both, errs: &both, now: n.Now, env: func(string) string { return "" }}, addr: serve(t, n), color: "never"}
+	cl, err := c.connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFollower(c, cl, run.ID, nil)
+	f.states = true
+	if _, err := f.follow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if text := both.String(); strings.Count(text, "line\n") != 50_000 || !strings.HasSuffix(text, "line\nm  ✓ ok\n") {
+		t.Errorf("%d bytes that end with %q", len(text), text[max(0, len(text)-40):])
+	}
+}
