@@ -316,4 +316,3 @@ func FuzzParseStat(f *testing.F) {
 		}
 	})
 }
-

@@ -18,7 +18,9 @@ func TestMain(m *testing.M) {
 			os.Exit(takeLockOnce(os.Args[2:]))
 		}
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	cleanBuilds()
+	os.Exit(code)
 }
 
 // childClock is CLOCK_BOOTTIME, ahead by the milliseconds that a test gives as an argument.
