@@ -133,7 +133,7 @@ func TestFollowerFedByASnapshotServesBarriersAtOnce(t *testing.T) {
 			r.propose(leader, line(i))
 		}
 		time.Sleep(5 * time.Second) // the snapshot is taken at a tick
-		if r.nodes[leader].memory.snapshots.latest == nil {
+		if !r.nodes[leader].memory.holdsSnapshot() {
 			t.Fatal("no snapshot was taken")
 		}
 		r.start(id)
@@ -143,7 +143,7 @@ func TestFollowerFedByASnapshotServesBarriersAtOnce(t *testing.T) {
 		if lines := r.sameEverywhere(); len(lines) != 500 {
 			t.Fatalf("%d lines", len(lines))
 		}
-		if r.nodes[id].memory.snapshots.latest == nil {
+		if !r.nodes[id].memory.holdsSnapshot() {
 			t.Fatal("the follower got no snapshot: the test shows nothing")
 		}
 	})

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/syscollective/saltpeter/internal/keys"
 )
 
@@ -286,6 +288,53 @@ func TestCallToALeaderThatIsCutOffEndsWithTheNextOne(t *testing.T) {
 		}
 		if d := time.Since(begun); d > time.Second {
 			t.Errorf("it took %v after the election of %s", d, next)
+		}
+	})
+}
+
+// The link to a leader that can't be reached is still being dialed when the next leader is known.
+func TestCallThatWaitsForADialGoesToTheNextLeader(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r, desks, old := threeDesks(t, nil)
+		defer r.stopAll()
+		from := r.follower(old)
+		r.net.Isolate(old, r.ids...)
+		done := make(chan error, 1)
+		begun := time.Now()
+		go func() {
+			_, err := r.nodes[from].Call(context.Background(), Normal, askEcho, nil)
+			done <- err
+		}()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(begun); d > 3*time.Second || desks[old].handled.Load() != 0 {
+			t.Fatalf("answered after %v, the old leader handled %d", d, desks[old].handled.Load())
+		}
+	})
+}
+
+func TestMetricsMakeRoomForTheNextLife(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		registry := prometheus.NewRegistry()
+		r := newRig(t, "a")
+		r.prepare = func(_ string, cfg *Config) { cfg.Registerer = registry }
+		for range 2 {
+			r.startAll()
+			r.leader()
+			r.propose("a", "x")
+			families, err := registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			values := map[string]float64{}
+			for _, f := range families {
+				values[f.GetName()] = f.GetMetric()[0].GetCounter().GetValue() + f.GetMetric()[0].GetGauge().GetValue()
+			}
+			if commands, leading := values["saltpeter_cluster_commands_total"], values["saltpeter_cluster_leading"]; commands != 1 || leading != 1 {
+				t.Errorf("commands %v, leading %v, want 1 and 1", commands, leading)
+			}
+			r.stop("a")
 		}
 	})
 }

@@ -31,9 +31,10 @@ const (
 	priorities
 )
 
-// Handler serves a request that Call brought to this node because it leads. ctx ends with the caller's or with the
-// leadership. Requests that are in flight together have no order; the same request may arrive twice if its sender did
-// not learn the first outcome.
+// Handler serves a request that Call brought to this node because it leads; the first may come before Lead was called. ctx
+// ends with the caller's or with the leadership. Requests that are in flight together have no order, and a request
+// may arrive twice if its sender did not learn the first outcome. A Handler returns ErrNotLeader only if it did nothing:
+// Call then tries again.
 type Handler func(ctx context.Context, kind byte, payload []byte) ([]byte, error)
 
 // Lead is the leader's work. It starts once this node's barrier in the term is committed and applied, and must return

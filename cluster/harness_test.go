@@ -321,6 +321,12 @@ func (r *rig) sameEverywhere() []string {
 	return nil
 }
 
+// holdsSnapshot says whether a snapshot was taken, or received.
+func (m *Memory) holdsSnapshot() bool {
+	list, err := m.snapshots.List()
+	return err == nil && len(list) > 0
+}
+
 // bubble runs a test in which time is the bubble's and no goroutine may be left behind.
 func bubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()

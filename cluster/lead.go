@@ -82,7 +82,7 @@ func (n *Node) work(ctx context.Context, term uint64) error {
 // does nothing is worse than none.
 func (n *Node) handOn(ctx context.Context, cause error) {
 	n.log.Error("leader's work ended, handing leadership on", "err", cause)
-	if err := n.TransferLeadership(ctx); err != nil && ctx.Err() == nil {
+	if err := n.TransferLeadership(ctx); err != nil && !errors.Is(err, ErrNotLeader) && ctx.Err() == nil {
 		n.fail(fmt.Errorf("%w; hand leadership on: %w", cause, err))
 	}
 }

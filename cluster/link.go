@@ -170,10 +170,7 @@ func (l *link) run(ctx context.Context) {
 }
 
 func (l *link) talk(ctx context.Context, cancel context.CancelFunc) error {
-	dialCtx, stopDial := context.WithTimeout(ctx, l.port.timings.RPC)
-	defer stopDial()
-	defer context.AfterFunc(ctx, stopDial)()
-	conn, err := l.port.connect(dialCtx, speakLink, l.peer.ID, l.peer.Addr)
+	conn, err := l.dial(ctx)
 	if err != nil {
 		return err
 	}
@@ -185,6 +182,22 @@ func (l *link) talk(ctx context.Context, cancel context.CancelFunc) error {
 	group.Go(func() { defer cancel(); l.write(ctx, conn) })
 	group.Go(func() { defer cancel(); l.waitRetired(ctx) })
 	return l.read(conn)
+}
+
+// dial connects, unless the link is retired meanwhile: its calls have another node to go to.
+func (l *link) dial(ctx context.Context) (net.Conn, error) {
+	ctx, stop := context.WithTimeout(ctx, l.port.timings.RPC)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer stop()
+	group.Go(func() {
+		select {
+		case <-l.retired:
+			stop()
+		case <-ctx.Done():
+		}
+	})
+	return l.port.connect(ctx, speakLink, l.peer.ID, l.peer.Addr)
 }
 
 // write sends what is in the outbox, and a ping when there was nothing for a quarter of the time limit.

@@ -71,6 +71,21 @@ func (c *Config) staticConfiguration() (raft.Configuration, error) {
 	return conf, errors.Join(errs...)
 }
 
+// warnOfOtherPeers says so if the static peers are not those of the log, which are in force.
+func (n *Node) warnOfOtherPeers(given raft.Configuration) {
+	if len(n.cfg.Peers) == 0 {
+		return
+	}
+	inForce := n.raft.GetConfiguration().Configuration()
+	same := len(inForce.Servers) == len(given.Servers)
+	for _, s := range given.Servers {
+		same = same && slices.Contains(inForce.Servers, s)
+	}
+	if !same {
+		n.log.Warn("the peers given are not those of the data directory, which are in force", "peers", fmt.Sprint(inForce.Servers))
+	}
+}
+
 // Status is what a status page shows of a node.
 type Status struct {
 	ID, Name, ClusterID string

@@ -17,8 +17,10 @@ import (
 const (
 	maxAppendEntries = 64 // entries of one AppendEntries: 16 MiB at most
 	poolPerPeer      = 3  // idle connections of Raft's to one peer
-	// endWait is how long Run and Close wait for a goroutine that a hung disk may hold for ever.
-	endWait = 5 * time.Second
+	// endWait is how long Run and Close wait for goroutines that a hung disk may hold for ever, and failedWait how long
+	// they do in a node that has failed already.
+	endWait    = 20 * time.Second
+	failedWait = 5 * time.Second
 )
 
 // Node is one member of a cluster. Its methods are safe for concurrent use, from Open to Close.
@@ -191,6 +193,7 @@ func (n *Node) startRaft(conf raft.Configuration, snapshots *usableSnapshots, ra
 		return fmt.Errorf("start raft: %w", err)
 	}
 	snapshots.started.Store(true)
+	n.warnOfOtherPeers(conf)
 	return n.failure()
 }
 
@@ -257,7 +260,9 @@ func (n *Node) Run(ctx context.Context) error {
 		<-led
 		n.leave(inner)
 	}
+	n.runMu.Lock() // no goroutine is spawned after this
 	cancel()
+	n.runMu.Unlock()
 	n.await(&n.running)
 	return n.failure()
 }
@@ -298,20 +303,23 @@ func (n *Node) leave(ctx context.Context) {
 	}
 }
 
-// await waits for a group. If the node has failed it does not wait for ever, and says whether it was worth it: a goroutine
-// inside a hung disk can't be ended.
+// await waits for a group, but not for ever, and says whether it was worth it: a goroutine inside a hung disk can't be
+// ended, and the process has to.
 func (n *Node) await(group *sync.WaitGroup) bool {
 	done := make(chan struct{})
 	go func() { group.Wait(); close(done) }()
-	if n.failure() == nil {
-		<-done
-		return true
+	limit := endWait
+	if n.failure() != nil {
+		limit = failedWait
 	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
 	select {
 	case <-done:
 		return true
-	case <-time.After(endWait):
-		n.log.Error("goroutines still run", "dur", endWait)
+	case <-timer.C:
+		n.fail(fmt.Errorf("%w: goroutines still run %v after the node's end", ErrStalled, limit))
+		n.log.Error("goroutines still run", "dur", limit)
 		return false
 	}
 }
@@ -333,6 +341,7 @@ func (n *Node) snapshotLoop(ctx context.Context) {
 		outcome := "ok"
 		if err := n.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrRaftShutdown) {
 			outcome = "failed"
+			n.machine.bytes.Add(n.cfg.Timings.SnapshotBytes / 2) // try again, not at once
 			n.log.Warn("take snapshot", "err", err)
 		}
 		n.metrics.snapshots.WithLabelValues(outcome).Inc()

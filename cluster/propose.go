@@ -171,6 +171,7 @@ type proposer struct {
 	flight   chan *flight
 	room     [priorities]*semaphore.Weighted
 	inFlight atomic.Int32
+	returned atomic.Int32 // proposals of the entry that landed last
 
 	committed atomic.Uint64 // entries that were committed and applied
 
@@ -261,27 +262,46 @@ func (p *proposer) run(ctx context.Context) {
 			timer, overdue = nil, false
 		}
 		if timer == nil && !overdue && p.waits() {
-			timer = time.After(p.linger)
+			timer = time.After(p.patience())
 		}
 	}
 }
 
-// ready says whether an entry is to be sent now: at once if none is on its way; beside another one only if it is full or
-// overdue, since a second sync for few commands makes everybody slower.
+// ready says whether an entry is to be sent now. If none is on its way: as soon as as many wait as were just answered,
+// since those who propose one command after the other come back together. Beside another one: only if it is full. And
+// in both cases if it is overdue.
 func (p *proposer) ready(overdue bool) bool {
 	if !p.waits() {
 		return false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	full := p.count >= maxBatch || p.bytes >= maxEntry
 	switch n := p.inFlight.Load(); {
 	case n == 0:
-		return true
+		return overdue || full || p.itemsLocked() >= int(p.returned.Load())
 	case n < maxFlight:
-		return overdue || p.count >= maxBatch || p.bytes >= maxEntry
+		return overdue || full
 	default:
 		return false
 	}
+}
+
+// patience is how long an entry waits to fill: beside another one the time of a sync or so, since a second one for few
+// commands makes everybody slower; else only as long as those who were answered need to ask again.
+func (p *proposer) patience() time.Duration {
+	if p.inFlight.Load() == 0 {
+		return p.linger / 5
+	}
+	return p.linger
+}
+
+func (p *proposer) itemsLocked() int {
+	n := 0
+	for _, q := range p.queues {
+		n += len(q)
+	}
+	return n
 }
 
 // waits says whether a queue holds anything.
@@ -396,6 +416,7 @@ func (p *proposer) complete() {
 			item.finish(mine, err)
 		}
 		p.metrics.entry(f, err)
+		p.returned.Store(int32(len(f.items)))
 		p.inFlight.Add(-1)
 		select {
 		case p.landed <- struct{}{}:
