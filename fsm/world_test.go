@@ -3,9 +3,11 @@ package fsm
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"testing"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/hashicorp/raft"
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/internal/entry"
@@ -202,3 +204,23 @@ func restored(t testing.TB, fs outlog.FS, dir string, snap []byte) *Machine {
 }
 
 func outKey(ref saltpeter.TargetRef) outlog.Key { return outlog.Key{Run: ref.Run, Target: ref.Target} }
+
+// events reads the change feed.
+func (w *world) events() []saltpeter.Event {
+	w.t.Helper()
+	var all []saltpeter.Event
+	err := w.m.Feed().Read(1, func(_ uint64, rec []byte) bool {
+		var e saltpeter.Event
+		if err := cbor.Unmarshal(rec, &e); err != nil {
+			w.t.Fatalf("decode event: %v", err)
+		}
+		all = append(all, e)
+		return true
+	})
+	if err != nil {
+		w.t.Fatalf("read feed: %v", err)
+	}
+	return all
+}
+
+func isUnknown(err error) bool { return errors.Is(err, ErrUnknownCommand) }
