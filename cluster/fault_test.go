@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -273,4 +274,17 @@ func TestPowerLossKeepsWhatWasAcked(t *testing.T) {
 			t.Fatalf("%d lines", len(lines))
 		}
 	})
+}
+
+// brokenStable is a stable store whose writes can be made to fail.
+type brokenStable struct {
+	raft.StableStore
+	fail atomic.Bool
+}
+
+func (b *brokenStable) Set(key, value []byte) error {
+	if b.fail.Load() {
+		return syscall.EIO
+	}
+	return b.StableStore.Set(key, value)
 }

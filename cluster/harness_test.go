@@ -113,8 +113,10 @@ type rig struct {
 	net     *vnet.Network
 	ring    *keys.Ring // nil = without TLS
 	ids     []string
-	nodes   map[string]*rigNode
 	prepare func(id string, cfg *Config) // changes every node's configuration
+
+	mu    sync.Mutex // guards nodes where clients run beside faults
+	nodes map[string]*rigNode
 }
 
 type rigNode struct {
@@ -194,12 +196,18 @@ func (r *rig) start(id string) *rigNode {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &rigNode{Node: node, fsm: cfg.FSM.(*journal), memory: r.nodes[id].memory, ended: make(chan struct{}), cancel: cancel}
-	r.nodes[id] = n
+	r.put(id, n)
 	go func() {
 		defer close(n.ended)
 		n.err = node.Run(ctx)
 	}()
 	return n
+}
+
+func (r *rig) put(id string, n *rigNode) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.nodes[id] = n
 }
 
 // stop ends a node in good order and returns what Run returned.
@@ -214,7 +222,7 @@ func (r *rig) stop(id string) error {
 	if err := n.Close(); err != nil {
 		r.t.Errorf("close %s: %v", id, err)
 	}
-	r.nodes[id] = &rigNode{memory: n.memory, fsm: n.fsm}
+	r.put(id, &rigNode{memory: n.memory, fsm: n.fsm})
 	return n.err
 }
 
