@@ -47,8 +47,6 @@ type Config struct {
 	Now func() time.Time
 	// MaxStreams bounds how many requests may follow something at a time; 0 is 512.
 	MaxStreams int
-	// Legacy serves every path that is neither under /api nor one of the health resources; nil answers 404.
-	Legacy http.Handler
 }
 
 // Server is the HTTP API of one node.
@@ -56,7 +54,6 @@ type Server struct {
 	node    Node
 	log     *slog.Logger
 	metrics http.Handler
-	legacy  http.Handler
 	socket  string
 	now     func() time.Time
 	streams chan struct{} // one token for each request that may follow
@@ -70,7 +67,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("make api: no node")
 	}
 	s := &Server{
-		node: cfg.Node, log: cfg.Log, metrics: cfg.Metrics, legacy: cfg.Legacy, socket: cfg.Socket, now: cfg.Now,
+		node: cfg.Node, log: cfg.Log, metrics: cfg.Metrics, socket: cfg.Socket, now: cfg.Now,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -116,7 +113,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, origin Origin) erro
 			s.log.Debug("close server", "err", err)
 		}
 	}
-	<-stopped
+	if err := <-stopped; !errors.Is(err, http.ErrServerClosed) {
+		s.log.Warn("listener", "err", err)
+	}
 	return nil
 }
 
@@ -137,12 +136,7 @@ func (s *Server) Handler(origin Origin) http.Handler {
 		mux.Handle(path, s.endpoint(origin, func(*http.Request) (map[string]route, error) { return methods, nil }))
 	}
 	router := newRouter(s.routes())
-	mux.Handle("/api/", s.endpoint(origin, router.find))
-	if s.legacy != nil {
-		mux.Handle("/", s.legacy)
-	} else {
-		mux.Handle("/", s.endpoint(origin, router.find))
-	}
+	mux.Handle("/", s.endpoint(origin, router.find))
 	cross := http.NewCrossOriginProtection()
 	cross.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := s.call(w, r, origin)

@@ -277,9 +277,8 @@ func discard(body io.ReadCloser) {
 	body.Close()                                      //nolint:errcheck // as above
 }
 
-// read decodes a JSON answer.
+// read decodes a JSON answer; the caller closes its body.
 func read[T any](resp *http.Response) (Answer[T], error) {
-	defer discard(resp.Body)
 	var a Answer[T]
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
@@ -305,5 +304,6 @@ func call[T any](ctx context.Context, c *Client, r request) (Answer[T], error) {
 	if err != nil {
 		return Answer[T]{}, err
 	}
+	defer resp.Body.Close() //nolint:errcheck // only read from
 	return read[T](resp)
 }

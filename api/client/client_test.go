@@ -156,8 +156,8 @@ func TestRepeats(t *testing.T) {
 		{"start without a key, cut off", startOnce, 1, hangUp, saltpeter.CodeUnavailable, 1},
 		{"start without a key, no leader", startOnce, 1, noLeader, saltpeter.CodeNoLeader, 1},
 		{"not found", unknown, 0, nil, saltpeter.CodeNotFound, 1},
-		{"something else answers", get, 100, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", 404) }, saltpeter.CodeInternal, 1},
-		{"a proxy without a node", get, 100, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", 502) }, saltpeter.CodeUnavailable, 3},
+		{"something else answers", get, 100, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusNotFound) }, saltpeter.CodeInternal, 1},
+		{"a proxy without a node", get, 100, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusBadGateway) }, saltpeter.CodeUnavailable, 3},
 		{"not JSON", get, 100, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }, saltpeter.CodeInternal, 1},
 	}
 	for _, test := range tests {

@@ -107,8 +107,8 @@ func (c *Client) WaitRun(ctx context.Context, id, tag string, wait time.Duration
 	if err != nil {
 		return a, tag, err
 	}
+	defer resp.Body.Close() //nolint:errcheck // only read from
 	if resp.StatusCode == http.StatusNotModified {
-		discard(resp.Body)
 		return a, tag, nil
 	}
 	a, err = read[api.Run](resp)

@@ -14,7 +14,7 @@ func (c *cli) jobsCommand() *cobra.Command {
 	var group string
 	cmd := &cobra.Command{
 		Use:   "jobs",
-		Short: "List the jobs in force; explain, pause and resume",
+		Short: "List the jobs in force; show, explain, skips, pause, resume",
 		Args:  c.noCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cl, err := c.connect()
@@ -38,7 +38,7 @@ func (c *cli) jobsCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&group, "group", "", "only the jobs of this group")
-	cmd.AddCommand(c.jobsShowCommand(), c.explainCommand(), c.pauseCommand(), c.resumeCommand())
+	cmd.AddCommand(c.jobsShowCommand(), c.skipsCommand(), c.explainCommand(), c.pauseCommand(), c.resumeCommand())
 	return cmd
 }
 
@@ -73,7 +73,7 @@ func (c *cli) next(j *api.Job) cell {
 
 // result tells a run's state in one word, with the machines that are ok out of those that count.
 func (c *cli) result(r *api.Run) cell {
-	color := plain
+	var color string
 	switch r.State {
 	case "ok":
 		color = green
