@@ -101,6 +101,9 @@ func New(opts Options) (*App, error) {
 
 func (a *App) open() error {
 	n := &a.opts.Node
+	if err := makeAbsolute(&n.DataDir, &n.LocalState, &n.KeyFile, &n.Socket, &n.LogDir, &n.ConfigDir); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(n.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make data directory: %w", err)
 	}
@@ -116,6 +119,21 @@ func (a *App) open() error {
 	}
 	a.files = newFiles(n, a.log.With("component", "config"))
 	return a.openPorts()
+}
+
+// makeAbsolute makes paths mean the same for processes that run in other directories.
+func makeAbsolute(paths ...*string) error {
+	for _, p := range paths {
+		if *p == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", *p, err)
+		}
+		*p = abs
+	}
+	return nil
 }
 
 func loadKeys(n *config.Node) (*keys.Ring, error) {
@@ -146,7 +164,7 @@ func (a *App) openRecord() error {
 	cfg := cluster.Config{
 		ID: a.ident.NodeID, Name: n.Name, ClusterID: a.ident.ClusterID, Dir: filepath.Join(n.DataDir, "raft"), Memory: a.opts.Seams.Memory, FSM: a.machine,
 		Advertise: a.ident.NodeID, Peers: a.opts.Peers, Timings: a.opts.Timings,
-		Lead: a.lead, Handler: a.serveLeader, Logger: a.log.With("component", "cluster"), Registerer: a.registry,
+		Lead: a.lead, Handler: a.serveLeader, Logger: a.log, Registerer: a.registry,
 	}
 	if a.opts.Seams.FSM != nil {
 		cfg.FSM = a.opts.Seams.FSM(a.machine)
@@ -167,7 +185,7 @@ func (a *App) openRecord() error {
 		a.proposer = a.opts.Seams.Proposer(node)
 	}
 	a.scheduler = scheduler.New(scheduler.Options{
-		Record: a.recordOf, Launcher: a.launcherFor, Clocks: clocks{a}, Wall: a.wall, Logger: a.log.With("component", "scheduler"),
+		Record: a.recordOf, Launcher: a.launcherFor, Clocks: clocks{a}, Wall: a.wall, Logger: a.log,
 	})
 	return nil
 }

@@ -96,7 +96,7 @@ func (a *App) openGateway() error {
 	a.gateway = wsgateway.New(wsgateway.Config{
 		Cluster: a.ident.ClusterID, Node: a.opts.Node.Name, TLS: tls, Leader: leaderLink{a}, Contact: a.node.LeaderContact,
 		Tokens: tokens{a}, Identity: a.identity(),
-		Log: a.log.With("component", "wsgateway"), Registerer: a.registry,
+		Log: a.log, Registerer: a.registry,
 	})
 	return nil
 }
