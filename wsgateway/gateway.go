@@ -2,9 +2,11 @@ package wsgateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,7 +115,9 @@ func (g *Gateway) serveSessions(ctx context.Context, ln net.Listener) error {
 	close(g.stopping)
 	_ = srv.Close() // what a listener says on its way out changes nothing
 	if !ended {
-		_ = <-served // that it was closed
+		if closed := <-served; !errors.Is(closed, http.ErrServerClosed) {
+			g.log.Debug("accept loop ended", "err", closed)
+		}
 	}
 	g.pending.Wait()
 	g.closeAll()
