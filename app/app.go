@@ -51,6 +51,7 @@ type Seams struct {
 
 	FSM      func(*fsm.Machine) raft.FSM
 	Cluster  func(*cluster.Config)
+	Gateway  func(*wsgateway.Config)
 	Proposer func(Proposer) Proposer
 	Launcher func(scheduler.Launcher) scheduler.Launcher
 }

@@ -93,11 +93,15 @@ func (a *App) openGateway() error {
 	if err != nil {
 		return fmt.Errorf("make wrapper certificates: %w", err)
 	}
-	a.gateway = wsgateway.New(wsgateway.Config{
+	cfg := wsgateway.Config{
 		Cluster: a.ident.ClusterID, Node: a.opts.Node.Name, TLS: tls, Leader: leaderLink{a}, Contact: a.node.LeaderContact,
 		Tokens: tokens{a}, Identity: a.identity(),
 		Log: a.log, Registerer: a.registry,
-	})
+	}
+	if a.opts.Seams.Gateway != nil {
+		a.opts.Seams.Gateway(&cfg)
+	}
+	a.gateway = wsgateway.New(cfg)
 	return nil
 }
 
