@@ -73,7 +73,11 @@ func report(problems []saltpeter.Problem) bool {
 
 func serve(ctx context.Context, node config.Node) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	a, err := app.New(app.Options{Node: node, Log: log})
+	opts := app.Options{Node: node, Log: log}
+	if err := compose(&opts); err != nil {
+		return err
+	}
+	a, err := app.New(opts)
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ var allowed = map[string][]string{
 	"wrapper":   {"internal/wire", "internal/keys", "internal/buildinfo"},
 	"launcher":  {},
 
-	"cmd/saltpeter":  {"app", "config", "internal/buildinfo", "cluster"},
+	"cmd/saltpeter":  {"app", "config", "internal/buildinfo", "cluster", "integration/crash/seams"},
 	"cmd/spctl":      {"api", "api/client", "config", "internal/cronexpr", "internal/buildinfo"},
 	"cmd/sp_wrapper": {"wrapper", "internal/buildinfo"},
 }

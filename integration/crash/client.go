@@ -1,0 +1,187 @@
+package crash
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// page is a list's answer.
+type page[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next_cursor"`
+}
+
+// run, target and skip are what the API tells of the record.
+type run struct {
+	ID        string     `json:"id"`
+	Job       string     `json:"job"`
+	State     string     `json:"state"`
+	Scheduled *time.Time `json:"scheduled"`
+	Claimed   *time.Time `json:"claimed"`
+	Ended     *time.Time `json:"ended"`
+	Cause     string     `json:"cause"`
+	Key       string     `json:"idempotency_key"`
+	Text      string     `json:"text"`
+	KilledBy  string     `json:"killed_by"`
+}
+
+type target struct {
+	Machine  string `json:"machine"`
+	State    string `json:"state"`
+	Code     *int   `json:"code"`
+	Presumed bool   `json:"presumed"`
+	Back     bool   `json:"back"`
+	Launch   string `json:"launch"`
+	Stored   int    `json:"output_bytes"`
+	LeftOut  int    `json:"output_left_out"`
+	Text     string `json:"text"`
+	TwoHosts bool   `json:"two_hosts"`
+}
+
+type skip struct {
+	Reason string    `json:"reason"`
+	First  time.Time `json:"first"`
+	Last   time.Time `json:"last"`
+	Count  int       `json:"count"`
+}
+
+type status struct {
+	Node struct {
+		Name string `json:"name"`
+		Role string `json:"role"`
+	} `json:"node"`
+	Cluster struct {
+		Leader string `json:"leader"`
+	} `json:"cluster"`
+}
+
+// statusError is an answer that is no success.
+type statusError struct {
+	code int
+	body string
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("status %d: %s", e.code, e.body) }
+
+// final tells a refusal, which another try will not change, from trouble.
+func final(err error) bool {
+	var s *statusError
+	return errors.As(err, &s) && s.code >= 400 && s.code < 500 && s.code != http.StatusTooManyRequests && s.code != http.StatusRequestTimeout
+}
+
+// call makes one request of one node.
+func (n *node) call(ctx context.Context, method, path string, body any, header http.Header) ([]byte, error) {
+	var in io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		in = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://node/api/v1"+path, in)
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := n.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode >= 300 {
+		return nil, &statusError{resp.StatusCode, string(b)}
+	}
+	return b, nil
+}
+
+// do makes a request of any node that answers: each is asked once, with little patience.
+func (c *Cluster) do(ctx context.Context, method, path string, body any, header http.Header) ([]byte, error) {
+	var errs []error
+	for _, n := range c.nodes {
+		if !n.alive() {
+			continue
+		}
+		one, cancel := context.WithTimeout(ctx, 6*time.Second)
+		b, err := n.call(one, method, path, body, header)
+		cancel()
+		if err == nil || final(err) {
+			return b, err
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", n.name, err))
+	}
+	return nil, errors.Join(append(errs, ctx.Err(), errNobody)...)
+}
+
+var errNobody = errors.New("no node answered")
+
+// insist repeats a request until it succeeds, is refused, or a time is over.
+func (c *Cluster) insist(ctx context.Context, method, path string, body any, header http.Header) (b []byte, err error) {
+	for deadline := time.Now().Add(40 * time.Second); ; {
+		b, err = c.do(ctx, method, path, body, header)
+		if err == nil || final(err) || ctx.Err() != nil || time.Now().After(deadline) {
+			return b, err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func (c *Cluster) get(ctx context.Context, path string, out any) error {
+	b, err := c.do(ctx, http.MethodGet, path, nil, nil)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, out)
+}
+
+// list reads a whole list.
+func list[T any](ctx context.Context, c *Cluster, path string) ([]T, error) {
+	var all []T
+	for cursor := ""; ; {
+		b, err := c.insist(ctx, http.MethodGet, path+"?limit=1000&cursor="+url.QueryEscape(cursor), nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		var p page[T]
+		if err := json.Unmarshal(b, &p); err != nil {
+			return nil, err
+		}
+		all = append(all, p.Items...)
+		if cursor = p.Next; cursor == "" {
+			return all, nil
+		}
+	}
+}
+
+// leader gives the node that leads, by its own word.
+func (c *Cluster) leader(ctx context.Context) (*node, error) {
+	for _, n := range c.nodes {
+		if !n.alive() {
+			continue
+		}
+		one, cancel := context.WithTimeout(ctx, 2*time.Second)
+		b, err := n.call(one, http.MethodGet, "/status", nil, nil)
+		cancel()
+		var st status
+		if err == nil && json.Unmarshal(b, &st) == nil && st.Node.Role == "leader" && st.Cluster.Leader == n.name {
+			return n, nil
+		}
+	}
+	return nil, errors.New("no leader")
+}

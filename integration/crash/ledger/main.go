@@ -1,0 +1,74 @@
+// Command ledger is what the jobs of the crash tests run: it notes its start in a ledger, works, writes output that anybody
+// can compute again, notes its end, and exits. Each line is synced before it goes on, so that what the ledger says happened.
+//
+//	ledger DIR BYTES SECONDS CODE [ANYTHING…]
+//
+// A line is "start|end JOB INSTANCE MACHINE PID PPID NANOSECONDS CODE"; the ledger of a machine is DIR/MACHINE. Output is
+// BYTES bytes in ten pieces over SECONDS, from a generator seeded by instance and machine (crash.Output).
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/syscollective/saltpeter/integration/crash"
+)
+
+const pieces = 10
+
+func main() {
+	code, err := run(os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "ledger:", err)
+		code = 99
+	}
+	os.Exit(code)
+}
+
+func run(args []string) (int, error) {
+	if len(args) < 4 {
+		return 0, fmt.Errorf("want DIR BYTES SECONDS CODE, got %q", args)
+	}
+	size, err := strconv.Atoi(args[1])
+	if err != nil {
+		return 0, err
+	}
+	seconds, err := strconv.ParseFloat(args[2], 64)
+	if err != nil {
+		return 0, err
+	}
+	code, err := strconv.Atoi(args[3])
+	if err != nil {
+		return 0, err
+	}
+	signal.Ignore(syscall.SIGPIPE) // the wrapper may be dead: the command goes on, as a real one's work would
+	machine, instance := os.Getenv("SP_MACHINE_ID"), os.Getenv("SP_JOB_INSTANCE")
+	book, err := os.OpenFile(args[0]+"/"+machine, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return 0, err
+	}
+	note := func(what string) error {
+		line := fmt.Sprintf("%s %s %s %s %d %d %d %d\n", what, os.Getenv("SP_JOB_NAME"), instance, machine, os.Getpid(), os.Getppid(), time.Now().UnixNano(), code)
+		if _, err := book.WriteString(line); err != nil {
+			return err
+		}
+		return book.Sync()
+	}
+	if err := note("start"); err != nil {
+		return 0, err
+	}
+	work(crash.Output(instance, machine, size), time.Duration(seconds*float64(time.Second)))
+	return code, note("end")
+}
+
+// work writes the output in pieces over a time. Nobody may be left to read it.
+func work(out []byte, length time.Duration) {
+	for i := range pieces {
+		time.Sleep(length / pieces)
+		_, _ = os.Stdout.Write(out[len(out)*i/pieces : len(out)*(i+1)/pieces])
+	}
+}

@@ -1,0 +1,267 @@
+package crash
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// evidence is all that the oracle knows.
+type evidence struct {
+	jobs    []*job
+	history *history
+	end     *span // the maintenance that ended the chain
+	runs    []run
+	targets map[string][]target // by run id
+	skips   map[string][]skip   // by job
+	output  map[key][]byte
+	ledger  map[key][]execution
+	crashed map[key]bool // by launch and machine: this wrapper was to be killed
+}
+
+// size says how much was judged.
+func (e *evidence) size() string {
+	executions, outputs, ticks, states := 0, 0, 0, map[string]int{}
+	for _, all := range e.ledger {
+		executions += len(all)
+	}
+	for _, b := range e.output {
+		outputs += len(b)
+	}
+	for _, list := range e.targets {
+		for _, t := range list {
+			states[t.State]++
+		}
+	}
+	for _, j := range e.jobs {
+		for s := e.history.seen.Unix() + 1; s < e.end.onSent.Unix(); s++ {
+			if j.due(s) {
+				ticks++
+			}
+		}
+	}
+	return fmt.Sprintf("%d ticks, %d runs, %d executions, %d KiB of output, machines %v", ticks, len(e.runs), executions, outputs>>10, states)
+}
+
+// violation is one broken promise; at says when, so that it can be charged to a case.
+type violation struct {
+	promise string
+	at      time.Time
+	text    string
+}
+
+// Say tells of a violation in one line.
+func (v violation) Say() string {
+	return fmt.Sprintf("%s %s %s", v.promise, v.at.UTC().Format("15:04:05.000"), v.text)
+}
+
+// oracle judges evidence.
+type oracle struct {
+	evidence
+	byName map[string]*job
+	found  []violation
+}
+
+// judge gives every broken promise.
+func judge(e evidence) []violation {
+	o := &oracle{evidence: e, byName: make(map[string]*job)}
+	for _, j := range e.jobs {
+		o.byName[j.name] = j
+	}
+	recorded := make(map[key]bool)
+	for i := range e.runs {
+		r := &e.runs[i]
+		o.run(r)
+		for _, t := range e.targets[r.ID] {
+			recorded[key{r.ID, t.Machine}] = true
+		}
+	}
+	for k, starts := range e.ledger {
+		at := time.Unix(0, starts[0].start.nanos)
+		if len(starts) > 1 {
+			o.add("G1", at, "%s on %s was started %d times: %v", k.instance, k.machine, len(starts), starts)
+		}
+		if !recorded[k] {
+			o.add("G4", at, "%s on %s was executed and is not in the record", k.instance, k.machine)
+		}
+	}
+	for _, j := range e.jobs {
+		o.ticks(j)
+		if !j.overlap {
+			o.overlaps(j)
+		}
+	}
+	o.byHand()
+	slices.SortFunc(o.found, func(a, b violation) int { return a.at.Compare(b.at) })
+	return o.found
+}
+
+func (o *oracle) add(promise string, at time.Time, format string, args ...any) {
+	o.found = append(o.found, violation{promise, at, fmt.Sprintf(format, args...)})
+}
+
+// run judges one run: it is finished, and its machines are what the job matches.
+func (o *oracle) run(r *run) {
+	j := o.byName[r.Job]
+	at := *r.Claimed
+	targets := o.targets[r.ID]
+	switch {
+	case j == nil:
+		o.add("G4", at, "run %s of a job that does not exist", r.ID)
+		return
+	case r.State == "claimed" || r.State == "running":
+		o.add("end", at, "run %s is %s after everything came to rest", r.ID, r.State)
+	case r.State == "launch-failed":
+		o.add("G4", at, "run %s: launch-failed: %s", r.ID, r.Text)
+	case r.State == "no-targets" && j.machines > 0 && len(targets) == 0:
+		o.add("G4", at, "run %s found no machine: %s", r.ID, r.Text)
+	case r.State == "killed" && !o.history.killed[r.ID]:
+		o.add("G8", at, "run %s was killed by nobody", r.ID)
+	case len(targets) != j.machines && !o.history.killed[r.ID]:
+		o.add("G4", at, "run %s has %d machines, the job has %d", r.ID, len(targets), j.machines)
+	}
+	if o.after(r) {
+		o.add("G5", at, "run %s was claimed under maintenance", r.ID)
+	}
+	for i := range targets {
+		o.target(j, r, &targets[i])
+	}
+}
+
+// after reports whether a run was claimed in a maintenance that was committed before and not yet lifted.
+func (o *oracle) after(r *run) bool {
+	for _, s := range o.history.spans {
+		if s.covers(r.Job) && s.mustCover(*r.Claimed) {
+			return true
+		}
+	}
+	return false
+}
+
+// covers reports whether a maintenance is about all of a job.
+func (s *span) covers(job string) bool {
+	return s.scope == "all" || s.scope == "job" && s.name == job
+}
+
+// target judges the record of one machine by its ledger.
+func (o *oracle) target(j *job, r *run, t *target) {
+	k := key{r.ID, t.Machine}
+	at := *r.Claimed
+	starts := o.ledger[k]
+	bad := func(promise, format string, args ...any) {
+		o.add(promise, at, "%s on %s is %s: %s (%s)", r.ID, t.Machine, t.State, fmt.Sprintf(format, args...), t.Text)
+	}
+	if t.TwoHosts {
+		bad("G4", "two hosts are said to use the id")
+	}
+	if r.Scheduled != nil && len(starts) > 0 && starts[0].start.nanos < r.Scheduled.UnixNano() {
+		bad("G2", "it was started before its tick")
+	}
+	ended := len(starts) > 0 && starts[0].end != nil
+	switch t.State {
+	case "ok", "failed":
+		switch {
+		case !ended:
+			bad("G4", "the ledger has no end (%d starts)", len(starts))
+		case t.Code == nil || *t.Code != starts[0].end.code || (t.State == "ok") != (*t.Code == 0):
+			bad("G4", "the ledger ended with %d", starts[0].end.code)
+		}
+		o.exact(bad, k, j, t, true)
+	case "timeout":
+		if j.timeout == 0 || len(starts) == 0 || ended {
+			bad("G4", "its time was not over")
+		}
+		o.exact(bad, k, j, t, false)
+	case "killed":
+		if !o.history.killed[r.ID] {
+			bad("G8", "nobody killed it")
+		}
+		o.exact(bad, k, j, t, false)
+	case "lost":
+		if !o.crashed[key{t.Launch, t.Machine}] {
+			bad("G4", "its wrapper was not hurt")
+		}
+		o.exact(bad, k, j, t, false)
+	case "not-started", "unreachable", "maintenance":
+		o.notStarted(bad, j, r, t, len(starts))
+	default:
+		bad("end", "it has no outcome after everything came to rest")
+	}
+	mayDie := t.State == "killed" || t.State == "timeout" || o.history.killed[r.ID]
+	if len(starts) > 0 && !ended && !mayDie {
+		bad("G8", "its command was started and never ended")
+	}
+}
+
+// notStarted judges an outcome that says that the command did not start.
+func (o *oracle) notStarted(bad func(promise, format string, args ...any), j *job, r *run, t *target, starts int) {
+	if starts > 0 {
+		bad("G4", "it was started")
+	}
+	switch {
+	case o.crashed[key{t.Launch, t.Machine}]:
+	case t.State == "maintenance" && o.machineCovered(t.Machine, r):
+	case t.State == "not-started" && j.lockfile != "":
+	case t.State == "not-started" && !j.overlap && o.hurt(j.name, t.Machine): // its lock is held by a command without a wrapper
+	default:
+		bad("start", "nothing kept it from starting")
+	}
+}
+
+func (o *oracle) machineCovered(machine string, r *run) bool {
+	for _, s := range o.history.spans {
+		if s.scope == "machine" && s.name == machine && s.onSent.Before(r.endOr(time.Now())) && s.mayCover(maxTime(*r.Claimed, s.onSent)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *run) endOr(t time.Time) time.Time {
+	if r.Ended != nil {
+		return *r.Ended
+	}
+	return t
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// hurt reports whether a wrapper of this job was to be killed on this machine.
+func (o *oracle) hurt(job, machine string) bool {
+	for i := range o.runs {
+		if o.runs[i].Job != job {
+			continue
+		}
+		for _, t := range o.targets[o.runs[i].ID] {
+			if t.Machine == machine && o.crashed[key{t.Launch, machine}] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// exact judges the stored output: all that the command writes, or the beginning of it where it was cut off.
+func (o *oracle) exact(bad func(promise, format string, args ...any), k key, j *job, t *target, whole bool) {
+	want, got := Output(k.instance, k.machine, j.bytes), o.output[k]
+	switch {
+	case t.LeftOut != 0:
+		bad("G3", "%d bytes were left out", t.LeftOut)
+	case whole && !bytes.Equal(got, want), !bytes.HasPrefix(want, got):
+		bad("G3", "%d bytes of output, the command wrote %d; the first %d are right", len(got), len(want), commonPrefix(got, want))
+	}
+}
+
+func commonPrefix(a, b []byte) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}

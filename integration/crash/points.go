@@ -1,0 +1,83 @@
+package crash
+
+import "strings"
+
+// point is one place at which a process can be hurt.
+type point struct {
+	name    string
+	provoke provocation
+}
+
+// provocation says what makes a point be passed, where the workload and the operator don't within seconds.
+type provocation int
+
+const (
+	byItself  provocation = iota
+	byEdit                // the files change
+	byStart               // a node starts, and leads
+	byReturn              // wrappers come back to a node
+	bySilence             // a wrapper dies before its start claim
+	byWindow              // a maintenance is set and lifted
+)
+
+// commands lists every command that a cluster proposes in the time of a chain. The others: CompactOutput needs 16 MiB of dead
+// output, PullMarks a clock that was wrong (both have scenarios of their own below), BeginEpoch a restored backup, which this
+// program can't do yet.
+var commands = map[string]provocation{
+	"ClaimRuns": byItself, "SetTargets": byItself, "LaunchBatch": byItself, "StartTarget": byItself, "Report": byItself,
+	"EndRun": byItself, "StartRun": byItself, "Kill": byItself, "Retain": byItself, "RefuseLock": byItself,
+	"SetWindow": byWindow, "LiftWindow": byWindow,
+	"PutDefinitions": byEdit, "ApplyConfig": byEdit, "SetNode": byEdit,
+	"InitCluster": byStart, "EndTargets": bySilence,
+}
+
+// requests lists the requests to the leader.
+var requests = map[string]provocation{
+	"hello": byItself, "start": byItself, "report": byItself, "heard": byItself, "change": byItself, "lock": byItself, "resume": byReturn,
+}
+
+// nodePoints gives every point in a node, in a fixed order.
+func nodePoints() []point {
+	var out []point
+	for _, name := range sortedKeys(commands) {
+		for _, where := range []string{"propose", "commit", "apply"} {
+			out = append(out, point{where + ".before." + name, commands[name]}, point{where + ".after." + name, commands[name]})
+		}
+	}
+	for _, name := range sortedKeys(requests) {
+		out = append(out, point{"reply.before." + name, requests[name]}, point{"reply.after." + name, requests[name]})
+	}
+	for _, name := range []string{"publish", "resolve", "snapshot", "persist", "cut"} {
+		out = append(out, point{name + ".before", byItself}, point{name + ".after", byItself})
+	}
+	return append(out, point{"vote.before", byStart}, point{"vote.after", byStart})
+}
+
+// wrapperPoints gives every point in a wrapper.
+func wrapperPoints() []point {
+	var out []point
+	for _, name := range []string{"claim", "grant", "journal", "exec", "result"} {
+		out = append(out, point{name + ".before", byItself}, point{name + ".after", byItself})
+	}
+	return out
+}
+
+// ofWrapper tells the wrapper's points from the node's.
+func (p point) ofWrapper() bool {
+	where, _, _ := strings.Cut(p.name, ".")
+	switch where {
+	case "claim", "grant", "journal", "exec", "result":
+		return true
+	}
+	return false
+}
+
+// onFollowers reports whether nodes that don't lead pass the point too.
+func (p point) onFollowers() bool {
+	where, _, _ := strings.Cut(p.name, ".")
+	switch where {
+	case "commit", "apply", "snapshot", "persist", "cut", "vote":
+		return true
+	}
+	return false
+}
