@@ -278,3 +278,16 @@ func (s *stores) verifyTerm(last uint64) error {
 	}
 	return err
 }
+
+// bootstrap writes the first entry of every log of the cluster, which is the same on all nodes. Raft's own function does
+// nothing for a node that was killed between its term and its first entry, which then would wait for ever.
+func (s *stores) bootstrap(conf raft.Configuration) error {
+	if _, err := s.GetUint64([]byte(keyTerm)); isAbsent(err) {
+		if err := s.SetUint64([]byte(keyTerm), 1); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	return s.StoreLog(&raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(conf)})
+}

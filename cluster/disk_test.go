@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -296,6 +297,58 @@ func TestOpenChecksItsConfiguration(t *testing.T) {
 		if left, _ := os.ReadDir(dir); len(left) != 0 {
 			t.Errorf("%s: Open left %v", name, left)
 		}
+	}
+}
+
+func TestStoreThatFailsAtStartIsAnErrorOfOpen(t *testing.T) {
+	full, empty := t.TempDir(), t.TempDir()
+	fill(t, full, 5, nil)
+	stable := func(c *Config) {
+		c.WrapStableStore = func(inner raft.StableStore) raft.StableStore {
+			b := &brokenStable{StableStore: inner}
+			b.fail.Store(true)
+			return b
+		}
+	}
+	log := func(c *Config) {
+		c.WrapLogStore = func(inner raft.LogStore) raft.LogStore {
+			return &faultyLog{LogStore: inner, store: func([]*raft.Log) error { return syscall.ENOSPC }}
+		}
+	}
+	for name, tt := range map[string]struct {
+		dir    string
+		change func(*Config)
+	}{"term of a new node": {empty, stable}, "first entry of a new node": {empty, log}} {
+		if _, _, err := diskNode(t, tt.dir, tt.change); !errors.Is(err, ErrStore) {
+			t.Errorf("%s: %v, want ErrStore", name, err)
+		}
+	}
+	node, _, err := diskNode(t, full, log) // writes nothing before it is elected
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Run(t.Context()); !errors.Is(err, ErrStore) || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("Run: %v, want ErrStore", err)
+	}
+	if err := node.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A node that is killed between the two writes of its first start must be able to start again.
+func TestFirstStartCanBeInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	_, _, err := diskNode(t, dir, func(c *Config) {
+		c.WrapLogStore = func(inner raft.LogStore) raft.LogStore {
+			return &faultyLog{LogStore: inner, store: func([]*raft.Log) error { return syscall.EINTR }}
+		}
+	})
+	if !errors.Is(err, syscall.EINTR) {
+		t.Fatalf("first Open: %v", err)
+	}
+	fill(t, dir, 3, nil)
+	if lines := linesOf(t, dir, nil); len(lines) != 3 {
+		t.Fatalf("%d lines", len(lines))
 	}
 }
 

@@ -182,19 +182,30 @@ func (n *Node) startRaft(conf raft.Configuration, snapshots *usableSnapshots, ra
 	rc.TrailingLogs, rc.SnapshotThreshold, rc.SnapshotInterval = t.TrailingLogs, t.SnapshotLogs, t.SnapshotEvery
 	rc.Logger = raftLog
 	rc.NoLegacyTelemetry = true
-	known, err := raft.HasExistingState(n.stores, n.stores, snapshots)
-	if err == nil && !known {
-		err = raft.BootstrapCluster(rc, n.stores, n.stores, snapshots, n.trans, conf)
-	}
-	if err == nil {
-		n.raft, err = raft.NewRaft(rc, n.machine, n.stores, n.stores, snapshots, n.trans)
-	}
-	if err != nil {
+	if err := n.newRaft(rc, conf, snapshots); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	snapshots.started.Store(true)
 	n.warnOfOtherPeers(conf)
 	return n.failure()
+}
+
+// newRaft starts Raft on its stores, with the static configuration if they are empty. It does so in a goroutine that it
+// waits for, since one that meets a store's failure is ended by it (see stores).
+func (n *Node) newRaft(rc *raft.Config, conf raft.Configuration, snapshots *usableSnapshots) error {
+	var err error
+	begun := make(chan struct{})
+	go func() {
+		defer close(begun)
+		if snapshots.none() {
+			err = n.stores.bootstrap(conf)
+		}
+		if err == nil {
+			n.raft, err = raft.NewRaft(rc, n.machine, n.stores, n.stores, snapshots, n.trans)
+		}
+	}()
+	<-begun
+	return errors.Join(err, n.stores.err())
 }
 
 // fail ends the node with its first failure.

@@ -70,6 +70,12 @@ func (u *usableSnapshots) check() error {
 	return fmt.Errorf("%w: %w", ErrStore, errors.Join(damaged...))
 }
 
+// none says that there is neither an entry nor a snapshot.
+func (u *usableSnapshots) none() bool {
+	all, err := u.SnapshotStore.List()
+	return err == nil && len(all) == 0 && u.newest == "" && u.last == 0
+}
+
 // dropUnfinished removes what a crash left of snapshots that were being written: nobody else does.
 func dropUnfinished(dir string) error {
 	leftovers, err := filepath.Glob(filepath.Join(dir, "snapshots", "*.tmp"))
