@@ -113,10 +113,10 @@ func (l *link) offer(words *Session) (chan<- outItem, outItem) {
 	return l.out, *l.next
 }
 
-// queue puts a control message on the connection; the answer is waited for if there is one.
-func (l *link) queue(m *wire.Message, now time.Time, answered bool) {
+// queue puts a control message that is answered on the connection.
+func (l *link) queue(m *wire.Message, now time.Time) {
 	l.control = append(l.control, m)
-	if answered && l.waiting.IsZero() {
+	if l.waiting.IsZero() {
 		l.waiting = now
 	}
 }
@@ -220,7 +220,7 @@ func (s *Session) pause() {
 func (s *Session) open(l *link) {
 	if !s.helloRefused && s.wantsStart() {
 		l.hello = true
-		l.queue(s.hello(l), s.now, true)
+		l.queue(s.hello(l), s.now)
 		return
 	}
 	for _, t := range s.targets {
@@ -256,7 +256,7 @@ func (s *Session) tendLink(l *link) {
 			s.wakeBy(l.retryAt)
 		} else {
 			l.retryAt = time.Time{}
-			l.queue(s.hello(l), s.now, true)
+			l.queue(s.hello(l), s.now)
 		}
 	}
 	for i, seat := range l.seats {
@@ -270,7 +270,7 @@ func (s *Session) tendLink(l *link) {
 		seat.resume, seat.resumed = time.Time{}, true
 		m := s.introduce(wire.TypeResume)
 		m.Run, m.Secret, m.RunNum, m.Target = i, s.secret[:], seat.t.entry.RunNum, seat.t.entry.Target
-		l.queue(m, s.now, true)
+		l.queue(m, s.now)
 	}
 	if l.accepted {
 		s.tendBeat(l)
@@ -285,7 +285,7 @@ func (s *Session) tendBeat(l *link) {
 	l.beatAt = s.now
 	l.beats++
 	if len(l.control) < 16 { // a connection that takes nothing needs no more of them
-		l.queue(&wire.Message{Type: wire.TypeBeat, N: l.beats}, s.now, true)
+		l.queue(&wire.Message{Type: wire.TypeBeat, N: l.beats}, s.now)
 	}
 	s.wakeBy(s.now.Add(s.beat))
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -125,7 +126,7 @@ type fakeLink struct {
 }
 
 func (l *fakeLink) Exporter() []byte { return []byte("exporter") }
-func (l *fakeLink) Close() error     { l.once.Do(func() { close(l.cut) }); return nil }
+func (l *fakeLink) Close()           { l.once.Do(func() { close(l.cut) }) }
 
 func (l *fakeLink) put(ctx context.Context, v any) error {
 	select {
@@ -588,7 +589,7 @@ type world struct {
 	journal  *fakeJournal
 	locker   *fakeLocker
 	held     int
-	skew     time.Duration // by which CLOCK_BOOTTIME ran ahead
+	skew     atomic.Int64 // ns by which CLOCK_BOOTTIME ran ahead
 	done     chan error
 }
 
@@ -610,7 +611,7 @@ func newWorld(t *testing.T, nodes int, script func(p *fakeProcess) int, specs ..
 		w.net[url] = &node{rec: w.rec}
 	}
 	start := time.Now()
-	boot := func() time.Duration { return time.Since(start) + w.skew }
+	boot := func() time.Duration { return time.Since(start) + time.Duration(w.skew.Load()) }
 	w.executor = &fakeExecutor{script: script, boot: boot}
 	w.journal = &fakeJournal{entries: map[saltpeter.TargetRef]Entry{}}
 	w.locker = &fakeLocker{held: &w.held}

@@ -24,7 +24,7 @@ type Link interface {
 	// Exporter gives the bytes that bind a proof to this connection, nil if it has none.
 	Exporter() []byte
 	// Close cuts the connection at once.
-	Close() error
+	Close()
 }
 
 // Dialer is what a session needs to reach a gateway.
@@ -57,7 +57,7 @@ func (d *webSocketDialer) Dial(ctx context.Context, url string) (Link, error) {
 			return conn, err
 		},
 	}
-	conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{
+	conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{ //nolint:bodyclose // the library owns the body
 		HTTPClient:      &http.Client{Transport: transport},
 		CompressionMode: websocket.CompressionDisabled,
 	})
@@ -82,7 +82,7 @@ func (d *webSocketDialer) handshake(ctx context.Context, network, addr string) (
 	state := conn.ConnectionState()
 	exporter, err := state.ExportKeyingMaterial(wire.ExporterLabel, nil, exporterSize)
 	if err != nil {
-		conn.Close()
+		raw.Close()
 		return nil, nil, fmt.Errorf("export keying material: %w", err)
 	}
 	return conn, exporter, nil
@@ -95,8 +95,11 @@ type webSocketLink struct {
 	frame    []byte // reused by SendFrame
 }
 
+// Exporter implements Link.
 func (l *webSocketLink) Exporter() []byte { return l.exporter }
-func (l *webSocketLink) Close() error     { return l.conn.CloseNow() }
+
+// Close implements Link. What it could say of a connection that is given up is of no use to anybody.
+func (l *webSocketLink) Close() { _ = l.conn.CloseNow() }
 
 // Send implements Link.
 func (l *webSocketLink) Send(ctx context.Context, m *wire.Message) error {

@@ -3,6 +3,7 @@ package wrapper
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/syscollective/saltpeter"
@@ -145,7 +146,7 @@ func (s *Session) onLock(t *target, n news) {
 	default:
 		s.log.Info("not started", "run", t.entry.Run, "err", n.err)
 		t.phase = phaseLocked
-		t.final = &wire.Message{Type: wire.TypeLocked, Text: n.err.Error()}
+		t.final = &wire.Message{Type: wire.TypeLocked, Text: clip(n.err.Error())}
 		t.lockedUntil = s.now.Add(t.window + lockedWait)
 	}
 }
@@ -187,7 +188,7 @@ func (s *Session) tendAsk(t *target) {
 	}
 	t.asks = append(t.asks, s.parts.Boot())
 	t.askOpen, t.askedAt = true, s.now
-	s.cur.queue(&wire.Message{Type: wire.TypeStart, Run: ord, Ask: uint32(len(t.asks))}, s.now, true)
+	s.cur.queue(&wire.Message{Type: wire.TypeStart, Run: ord, Ask: uint32(len(t.asks))}, s.now)
 	s.wakeBy(s.now.Add(askAgain))
 }
 
@@ -247,7 +248,7 @@ func (s *Session) decline(t *target, text string, code int, cause string) {
 		return
 	}
 	t.phase = phaseFinal
-	t.final = &wire.Message{Type: wire.TypeDeclined, Text: text, Code: code, Cause: cause}
+	t.final = &wire.Message{Type: wire.TypeDeclined, Text: clip(text), Code: code, Cause: cause}
 }
 
 // onNews takes what a goroutine beside the loop tells.
@@ -287,10 +288,20 @@ func (s *Session) onEnded(t *target, n news) {
 	}
 }
 
+// maxText keeps texts for people below what a gateway takes.
+const maxText = 2000
+
+func clip(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText], "") + "…"
+}
+
 // note makes trouble with the job's log a remark, once: it must not hurt the job, but somebody should know.
 func (s *Session) note(t *target, err error) {
 	if err != nil && t.remark == "" {
-		t.remark = err.Error()
+		t.remark = clip(err.Error())
 	}
 }
 
