@@ -14,26 +14,22 @@ const (
 )
 
 func (c *Report) apply(a *applier) any {
+	for i := range c.Reports {
+		a.report(&c.Reports[i])
+	}
+	// Answers tell of the state after the whole command, so that they are the same when it comes again.
 	out := Reported{Answers: make([]saltpeter.ReportAnswer, len(c.Reports))}
 	for i := range c.Reports {
-		out.Answers[i] = a.report(&c.Reports[i])
+		out.Answers[i] = a.answer(&c.Reports[i])
 	}
 	return out
 }
 
-func (a *applier) report(rep *saltpeter.Report) saltpeter.ReportAnswer {
-	ans := saltpeter.ReportAnswer{Ref: rep.Ref}
-	r := a.s.mutRun(rep.Ref.Run)
-	if r == nil || rep.Ref.Target >= r.size() {
-		ans.Refused = reportUnknown
-		return ans
+func (a *applier) report(rep *saltpeter.Report) {
+	if a.refuses(rep) != "" {
+		return
 	}
-	i := rep.Ref.Target
-	t := r.at(i)
-	if !t.has(flagDone) && (t.nonce == nil || *t.nonce != rep.Nonce) {
-		ans.Refused = reportStranger
-		return ans
-	}
+	r, i := a.s.mutRun(rep.Ref.Run), rep.Ref.Target
 	for k := range rep.Words {
 		if r.at(i).has(flagDone) {
 			break
@@ -41,7 +37,28 @@ func (a *applier) report(rep *saltpeter.Report) saltpeter.ReportAnswer {
 		a.word(r, i, &rep.Words[k])
 	}
 	a.finishIfDone(r)
-	t = r.at(i)
+}
+
+// refuses says why a report is not taken, empty if it is. With the final word the winner's nonce is forgotten: whoever
+// reports then is told that all is in the record.
+func (a *applier) refuses(rep *saltpeter.Report) string {
+	r, ok := a.s.runs.Get(rep.Ref.Run)
+	if !ok || rep.Ref.Target >= r.size() {
+		return reportUnknown
+	}
+	if t := r.at(rep.Ref.Target); !t.has(flagDone) && (t.nonce == nil || *t.nonce != rep.Nonce) {
+		return reportStranger
+	}
+	return ""
+}
+
+func (a *applier) answer(rep *saltpeter.Report) saltpeter.ReportAnswer {
+	ans := saltpeter.ReportAnswer{Ref: rep.Ref, Refused: a.refuses(rep)}
+	if ans.Refused != "" {
+		return ans
+	}
+	r, _ := a.s.runs.Get(rep.Ref.Run)
+	t := r.at(rep.Ref.Target)
 	ans.Next = t.nextSeq
 	ans.Done = t.has(flagDone)
 	ans.Started = t.started != 0
