@@ -5,7 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
 )
+
+// syncsAtOnce is how many files are synced at the same time.
+const syncsAtOnce = 16
 
 // batch is a stretch of the feed on its way into the files.
 type batch struct {
@@ -103,10 +108,14 @@ func (b *batch) sync() error {
 			return err
 		}
 	}
+	// Side by side, for then the file system's journal takes many of them at once.
+	var g errgroup.Group
+	g.SetLimit(syncsAtOnce)
 	for _, a := range b.order {
-		if err := a.sync(); err != nil {
-			return err
-		}
+		g.Go(a.sync)
+	}
+	if err := g.Wait(); err != nil {
+		return err
 	}
 	for _, dir := range b.made {
 		if err := b.l.disk.syncDir(dir); err != nil {

@@ -22,6 +22,8 @@ func lastSegments(text string) string {
 	return strings.Join(lines, "\n")
 }
 
+var newline = []byte{'\n'}
+
 // segment is a stretch of a stream.
 type segment struct {
 	start, size int64
@@ -106,7 +108,7 @@ func (c *carriage) endLine() error {
 	if err := c.end(); err != nil {
 		return err
 	}
-	return c.out([]byte{'\n'})
+	return c.out(newline)
 }
 
 // end gives out what is left of the line without its end.

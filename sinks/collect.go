@@ -4,8 +4,8 @@ import "github.com/syscollective/saltpeter"
 
 // What one batch takes at most. Its files are open at the same time.
 const (
-	maxItems   = 2048
-	maxFiles   = 256
+	maxItems   = 8192
+	maxFiles   = 512
 	maxTexts   = 1 << 20 // bytes of the events' texts
 	maxScanned = 1 << 16 // events
 )
