@@ -216,11 +216,14 @@ func TestWantChallenge(t *testing.T) {
 }
 
 func TestBackoff(t *testing.T) {
-	for n := range 100 {
+	for n := range 2 * longAway {
 		low, high := time.Duration(0), 200*time.Millisecond
 		if n > 0 {
 			high = min(250*time.Millisecond<<min(n, 10), 5*time.Second)
 			low = high / 2
+		}
+		if n > longAway {
+			low, high = 15*time.Second, 30*time.Second
 		}
 		if d := backoff(n); d < low || d >= high {
 			t.Errorf("try %d after %v, want %v to %v", n, d, low, high)

@@ -16,6 +16,9 @@ const (
 	raceLimit   = 10 * time.Second       // for a dial, from connect to challenge
 )
 
+// longAway is after how many tries in vain nodes are taken to stay away for a while.
+const longAway = 1000
+
 // errNoWinner says that a race ended without a challenge that was wanted.
 var errNoWinner = errors.New("no gateway sent a usable challenge")
 
@@ -103,12 +106,15 @@ func wantChallenge(m *wire.Message, cluster string) error {
 }
 
 // backoff gives the pause before the n-th try after a break, from 0: the first within 200 ms, so that a node's wrappers don't
-// come back in one instant, then longer and longer up to a few seconds.
+// come back in one instant, then longer and longer up to a few seconds, and after about an hour up to half a minute.
 func backoff(n int) time.Duration {
 	if n == 0 {
 		return rand.N(200 * time.Millisecond)
 	}
 	top := min(250*time.Millisecond<<min(n, 10), 5*time.Second)
+	if n > longAway {
+		top = 30 * time.Second
+	}
 	return top/2 + rand.N(top/2)
 }
 

@@ -20,9 +20,10 @@ const (
 	askAgain     = 5 * time.Second  // an ask without an answer is repeated, under a new number
 	askPause     = time.Second      // at least, between an ask and one that its answer makes necessary
 	defaultBeat  = 5 * time.Second
-	sickAfter    = 10 * time.Second // silence of a gateway, or its leader's age, that makes a wrapper try other nodes
-	lockedWait   = 5 * time.Second  // for the answer to "locked"
-	frameWindow  = 32               // numbers that may be on their way without an ack
+	sickAfter    = 10 * time.Second    // silence of a gateway, or its leader's age, that makes a wrapper try other nodes
+	keepResult   = 30 * 24 * time.Hour // a result that no node has taken by then is not kept for longer
+	lockedWait   = 5 * time.Second     // for the answer to "locked"
+	frameWindow  = 32                  // numbers that may be on their way without an ack
 	minRetry     = 50 * time.Millisecond
 	maxRetry     = 10 * time.Second
 	defaultRetry = 500 * time.Millisecond

@@ -181,13 +181,35 @@ func TestResultIsDeliveredHoursLater(t *testing.T) {
 		all(false)
 		before := time.Now()
 		w.wait(t, time.Minute)
-		if d := time.Since(before); d > 6*time.Second {
+		if d := time.Since(before); d > 31*time.Second {
 			t.Errorf("delivered after %v", d)
 		}
 		r := w.first()
 		checkOutput(t, r, []byte("hello"))
 		if r.final == nil || r.final.AtMillis != 3600000 {
 			t.Errorf("final %+v", r.final)
+		}
+	})
+}
+
+// A cluster that never comes back doesn't keep its wrappers for ever; the output is in their own log.
+func TestClusterNeverComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spec := spec1()
+		spec.LogDir = t.TempDir()
+		w := newWorld(t, 1, says("hello", time.Minute, 0), spec)
+		w.start(t)
+		time.Sleep(30 * time.Second)
+		w.change(func() { w.node("a").down = true })
+		w.node("a").cutAll()
+		began := time.Now()
+		w.wait(t, 2*keepResult)
+		if d := time.Since(began); d < keepResult {
+			t.Errorf("gave up after %v", d)
+		}
+		b, err := os.ReadFile(filepath.Join(spec.LogDir, "job.log"))
+		if err != nil || !strings.Contains(string(b), "Job completed: SUCCESS") {
+			t.Errorf("log %q, %v", b, err)
 		}
 	})
 }

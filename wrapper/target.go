@@ -51,7 +51,8 @@ type target struct {
 
 	startedAcked bool
 	final        *wire.Message // result or declined
-	lockedUntil  time.Time     // what phaseLocked waits for at most
+	finalAt      time.Time
+	lockedUntil  time.Time // what phaseLocked waits for at most
 	// own says that the record doesn't know the run: its output goes to the wrapper's own log.
 	own bool
 }
@@ -169,6 +170,13 @@ func (s *Session) tendTarget(t *target) {
 		if t.own {
 			s.toOwnLog(t)
 		}
+	case phaseFinal:
+		end := t.finalAt.Add(keepResult)
+		if s.now.Before(end) {
+			s.wakeBy(end)
+			return
+		}
+		s.disown(t, "no node took its result for 30 days")
 	}
 }
 
@@ -247,7 +255,7 @@ func (s *Session) decline(t *target, text string, code int, cause string) {
 		t.leave()
 		return
 	}
-	t.phase = phaseFinal
+	t.phase, t.finalAt = phaseFinal, s.now
 	t.final = &wire.Message{Type: wire.TypeDeclined, Text: clip(text), Code: code, Cause: cause}
 }
 
@@ -281,7 +289,7 @@ func (s *Session) onEnded(t *target, n news) {
 		s.closeOwn(t)
 	}
 	s.note(t, t.log.ended(n, t.spec.Timeout))
-	t.phase = phaseFinal
+	t.phase, t.finalAt = phaseFinal, s.now
 	t.final = &wire.Message{Type: wire.TypeResult, AtMillis: n.at, Code: n.code, Signal: n.signal, Cause: n.cause, Seq: t.out.store.next}
 	if t.own {
 		t.leave()
