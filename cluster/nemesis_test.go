@@ -188,6 +188,8 @@ func underFaults(t *testing.T, seed uint64) {
 
 func (h *history) check(t *testing.T, lines []string) {
 	t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	count := map[string]int{}
 	for _, line := range lines {
 		count[line]++
