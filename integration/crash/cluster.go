@@ -23,6 +23,7 @@ type Cluster struct {
 	nodes  []*node
 	jobs   []*job
 	extra  string // more lines of saltpeter_config
+	played int    // machines: m1, m2, …
 
 	edition int // of the job whose definition changes
 }
@@ -33,7 +34,10 @@ var subnets atomic.Uint32
 // newCluster lays out files; nothing runs yet.
 func newCluster(dir string, bin Binaries, nodes int, jobs []*job, extra string) (*Cluster, error) {
 	n := subnets.Add(1)
-	c := &Cluster{dir: dir, bin: bin, jobs: jobs, extra: extra}
+	c := &Cluster{dir: dir, bin: bin, jobs: jobs, extra: extra, played: 3}
+	for _, j := range jobs {
+		c.played = max(c.played, j.machines)
+	}
 	c.subnet = fmt.Sprintf("127.%d.%d", 2+(uint32(os.Getpid())+n*7)%250, 1+(uint32(os.Getpid())/250+n)%250)
 	for i := range nodes {
 		c.nodes = append(c.nodes, newNode(c, i))
@@ -86,13 +90,13 @@ func (c *Cluster) writeConfig() error {
 	var b strings.Builder
 	fmt.Fprintf(&b, `saltpeter_config:
   launcher: local
-  local_minions: [m1, m2, m3]
+  local_minions: [%s]
   auth: none
   default_wrapper_path: %s
   default_wrapper_logdir: %s
   heartbeat: 1
   kill_grace: 2
-%s`, c.shim(), filepath.Join(c.dir, "wrapper-log"), c.extra)
+%s`, machineNames(1, c.played), c.shim(), filepath.Join(c.dir, "wrapper-log"), c.extra)
 	for _, j := range c.jobs {
 		b.WriteString(j.yaml(c))
 	}
@@ -101,6 +105,15 @@ func (c *Cluster) writeConfig() error {
 		return err
 	}
 	return os.Rename(tmp, filepath.Join(c.configDir(), "jobs.yaml"))
+}
+
+// machineNames lists machines as the files do.
+func machineNames(from, to int) string {
+	var list []string
+	for i := from; i <= to; i++ {
+		list = append(list, fmt.Sprintf("m%d", i))
+	}
+	return strings.Join(list, ",")
 }
 
 // startAll starts every node and waits for a leader with the configuration in force.

@@ -1,0 +1,146 @@
+package crash
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// testDir is a directory that stays if the test fails. Paths of unix sockets are short, so it is not t.TempDir's.
+func testDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sp-crash.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("data is kept in %s", dir)
+			return
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func envNumber(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n <= 0 {
+		t.Fatalf("%s=%q is not a number of seconds", name, text)
+	}
+	return n
+}
+
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(b []byte) (int, error) {
+	l.t.Log(strings.TrimRight(string(b), "\n"))
+	return len(b), nil
+}
+
+// TestSample is a minute of crash points; make crashpoints does them all.
+func TestSample(t *testing.T) {
+	t.Parallel()
+	cases := Sample(60)
+	s := Sweep{Dir: testDir(t), Cases: cases, Seed: 1, Length: (len(cases) + 1) / 2, Side: 2, Log: testLog{t}}
+	results, err := s.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table bytes.Buffer
+	failed := Report(&table, results, s.Seed)
+	t.Log("\n" + table.String())
+	if failed > 0 {
+		t.Errorf("%d cases failed", failed)
+	}
+}
+
+// What the product is built from must not know of crash points.
+func TestProductHasNoCrashPoints(t *testing.T) {
+	t.Parallel()
+	root, err := moduleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	products := []string{"./cmd/saltpeter", "./cmd/sp_wrapper", "./cmd/spctl"}
+	for _, pkg := range deps(t, root, products...) {
+		if strings.Contains(pkg, "/integration/") {
+			t.Errorf("the product imports %s", pkg)
+		}
+	}
+	dir := testDir(t)
+	normal, tagged := filepath.Join(dir, "normal"), filepath.Join(dir, "tagged")
+	for _, d := range []string{normal, tagged} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	command(t, root, append([]string{"go", "build", "-trimpath", "-o", normal + "/"}, products...)...)
+	if _, err := Build(tagged); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"saltpeter", "sp_wrapper"} {
+		if holds(t, filepath.Join(normal, name)) {
+			t.Errorf("%s as it is shipped has crash points", name)
+		}
+		if !holds(t, filepath.Join(tagged, name)) {
+			t.Errorf("%s with the tag has no crash points: this test looks for the wrong thing", name)
+		}
+	}
+}
+
+func holds(t *testing.T, path string) bool {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Contains(b, []byte("SP_CRASH"))
+}
+
+// The oracle has to come to its own mind: nothing of the product may be in it, the schedules least of all.
+func TestOracleKnowsNothingOfTheProduct(t *testing.T) {
+	root, err := moduleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := 0
+	for _, pkg := range deps(t, root, "./integration/crash") {
+		switch {
+		case strings.HasSuffix(pkg, "/integration/crash"):
+			own++
+		case strings.Contains(pkg, "syscollective/saltpeter"), strings.Contains(pkg, "gronx"):
+			t.Errorf("the oracle's package imports %s", pkg)
+		}
+	}
+	if own != 1 {
+		t.Fatal("the package was not listed")
+	}
+}
+
+func deps(t *testing.T, root string, packages ...string) []string {
+	t.Helper()
+	return strings.Fields(command(t, root, append([]string{"go", "list", "-deps"}, packages...)...))
+}
+
+func command(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
