@@ -23,6 +23,9 @@ type applier struct {
 	env  *Envelope
 	term uint64 // of the entry
 	out  effects
+	// gaps names the targets of which the Report that is applied brought a number too high: nothing numbered is taken of them
+	// any more, or else the same command again would take what it passed over.
+	gaps map[saltpeter.TargetRef]bool
 	// changed says what a reader may want to look at again; given to Machine's subscriber after the entry.
 	changed Change
 }

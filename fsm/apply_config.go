@@ -150,6 +150,7 @@ func (a *applier) replaceJobs(old, jobs []saltpeter.JobDigest) {
 		case s.definition(j.digest).job.Schedule != def.job.Schedule:
 			j.mark = max(j.mark, now)
 		}
+		s.gone.Delete(jd.Name)
 		j.inForce, j.digest, j.group, j.revision = true, jd.Digest, def.job.Group, s.revision.Number
 	}
 	for _, jd := range old {
@@ -158,15 +159,14 @@ func (a *applier) replaceJobs(old, jobs []saltpeter.JobDigest) {
 		}
 		j := s.mutJob(jd.Name)
 		j.inForce = false
-		a.forgetJob(j)
+		s.noteGone(j)
 	}
 }
 
-// forgetJob drops a job that is not in force and has no runs: only history keeps it, and a mark that a wrong clock has
-// put into the future.
-func (a *applier) forgetJob(j *job) {
-	if !j.inForce && len(j.runs) == 0 && j.mark <= a.env.Tick() {
-		a.s.jobs.Delete(j.name)
+// noteGone notes a job that is not in force and has no runs: retention will forget it.
+func (s *state) noteGone(j *job) {
+	if !j.inForce && len(j.runs) == 0 {
+		s.gone.Set(j.name, struct{}{})
 	}
 }
 

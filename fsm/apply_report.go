@@ -14,6 +14,7 @@ const (
 )
 
 func (c *Report) apply(a *applier) any {
+	a.gaps = nil
 	for i := range c.Reports {
 		a.report(&c.Reports[i])
 	}
@@ -72,12 +73,12 @@ func (a *applier) word(r *run, i uint32, w *saltpeter.Word) {
 	case saltpeter.WordStarted:
 		a.started(r, i)
 	case saltpeter.WordOutput, saltpeter.WordSkip:
-		if w.Seq == r.at(i).nextSeq && takeable(w) {
+		if a.inOrder(r, i, w) && takeable(w) {
 			a.started(r, i)
 			a.output(r, i, w)
 		}
 	case saltpeter.WordResult:
-		if w.Seq == r.at(i).nextSeq {
+		if a.inOrder(r, i, w) {
 			a.started(r, i)
 			r.mutAt(i).nextSeq++
 			a.witnessed(r, i, resultEnding(w))
@@ -94,6 +95,19 @@ func (a *applier) word(r *run, i uint32, w *saltpeter.Word) {
 		r.mutAt(i).flags |= flagSoft
 		a.targetEvent(r, i, saltpeter.Event{Type: saltpeter.EventSoftTimeout, Text: w.Text})
 	}
+}
+
+// inOrder reports whether a numbered word is the next one.
+func (a *applier) inOrder(r *run, i uint32, w *saltpeter.Word) bool {
+	ref := saltpeter.TargetRef{Run: r.Num, Target: i}
+	next := r.at(i).nextSeq
+	if w.Seq > next {
+		if a.gaps == nil {
+			a.gaps = make(map[saltpeter.TargetRef]bool)
+		}
+		a.gaps[ref] = true
+	}
+	return w.Seq == next && !a.gaps[ref]
 }
 
 // started takes the word that the command runs. After a presumed outcome it means that the winner is back.

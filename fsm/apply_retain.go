@@ -13,6 +13,7 @@ const (
 	keepAlways   = 3600 * 1000
 	keepPresumed = 24 * 3600 * 1000
 	keepKeys     = 24 * 3600 * 1000
+	keepGone     = 25 * 3600 // s; a clock that goes back by less repeats no tick of a job that is removed and added again
 )
 
 // retainTargets and retainLook bound what one Retain drops and looks at, so that its apply stays short (some ms,
@@ -32,6 +33,7 @@ func (c *Retain) apply(a *applier) any {
 	}
 	s.pruneWindows(a.env.Millis)
 	s.pruneKeys(a.env.Millis)
+	s.pruneGone(a.env.Tick())
 	d := retention{a: a, s: s, set: &s.revision.Settings}
 	d.out.More = d.totals() || d.jobs() || d.age()
 	if d.out.Runs > 0 {
@@ -211,7 +213,7 @@ func (a *applier) dropRun(r *run) {
 	a.out.dropOutput(r.Num)
 	if j := s.mutJob(r.Job); j != nil {
 		j.dropRun(r.Num, s.gen)
-		a.forgetJob(j)
+		s.noteGone(j)
 	}
 }
 
@@ -247,6 +249,21 @@ func (s *state) pruneKeys(millis int64) {
 	})
 	for _, key := range gone {
 		s.keys.Delete(key)
+	}
+}
+
+// pruneGone forgets jobs that are not in force and have no runs, a while after their last tick.
+func (s *state) pruneGone(tick int64) {
+	var names []string
+	s.gone.Scan(func(name string, _ struct{}) bool {
+		if j, ok := s.jobs.Get(name); !ok || j.mark < tick-keepGone {
+			names = append(names, name)
+		}
+		return true
+	})
+	for _, name := range names {
+		s.jobs.Delete(name)
+		s.gone.Delete(name)
 	}
 }
 

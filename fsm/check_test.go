@@ -163,6 +163,9 @@ func checkJobs(t failer, s *state, active map[string]int, runs map[string][]uint
 		if _, noted := s.overfull.Get(j.name); len(j.runs) > s.revision.Settings.HistoryRuns && !noted {
 			t.Fatalf("job %s has %d runs and is not noted as overfull", j.name, len(j.runs))
 		}
+		if _, gone := s.gone.Get(j.name); gone != (!j.inForce && len(j.runs) == 0) {
+			t.Fatalf("job %s: gone %t, in force %t, runs %v", j.name, gone, j.inForce, j.runs)
+		}
 		delete(active, j.name)
 		for _, sk := range j.skips {
 			if sk.First > sk.Last || sk.Count == 0 || sk.Count > uint64(sk.Last-sk.First)+1 {
@@ -198,8 +201,8 @@ func newHistory() *history {
 		targets: make(map[saltpeter.TargetRef]target), marks: make(map[string]int64), ends: make(map[uint64]int64)}
 }
 
-// check compares a state with what was seen before. mayFall says that marks may have been pulled back.
-func (h *history) check(t failer, s *state, mayFall bool) {
+// check compares a state with what was seen before, now being a tick. mayFall says that marks may have been pulled back.
+func (h *history) check(t failer, s *state, now int64, mayFall bool) {
 	t.Helper()
 	for _, r := range s.runs.Values() {
 		if r.Tick != 0 {
@@ -217,6 +220,13 @@ func (h *history) check(t failer, s *state, mayFall bool) {
 		}
 		for i := range r.size() {
 			h.checkTarget(t, saltpeter.TargetRef{Run: r.Num, Target: i}, *r.at(i))
+		}
+	}
+	for name, mark := range h.marks {
+		if _, ok := s.jobs.Get(name); !ok && mark >= now-keepGone {
+			t.Fatalf("job %s was forgotten at once", name)
+		} else if !ok {
+			delete(h.marks, name)
 		}
 	}
 	for _, j := range s.jobs.Values() {

@@ -373,6 +373,7 @@ func (b *builder) finish() error {
 		if j.inForce && b.s.definition(j.digest) == nil {
 			err = fmt.Errorf("job %q has no definition", j.name)
 		}
+		b.s.noteGone(j)
 		return err == nil
 	})
 	b.s.runs.Scan(func(_ uint64, r *run) bool {

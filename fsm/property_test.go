@@ -129,7 +129,7 @@ func (w *random) do(c Command) any {
 	w.compare(c, once, b, res)
 	s := w.direct.m.state
 	checkConsistent(w.t, s)
-	w.hist.check(w.t, s, c.Code() == CodePullMarks)
+	w.hist.check(w.t, s, w.now/1000, c.Code() == CodePullMarks)
 	w.nothingStarts(c, env, held)
 	return res
 }

@@ -36,6 +36,7 @@ type state struct {
 	unfinished *btree.Map[uint64, struct{}]
 	finished   *btree.Map[uint64, uint64]   // end order → run
 	overfull   *btree.Map[string, struct{}] // jobs with more than history_runs
+	gone       *btree.Map[string, struct{}] // jobs that are not in force and have no runs
 	launches   *btree.Map[int64, launchRef]
 	keys       *btree.Map[string, startKey]
 	targets    int    // in all runs
@@ -180,6 +181,7 @@ func newState() *state {
 		unfinished: new(btree.Map[uint64, struct{}]),
 		finished:   new(btree.Map[uint64, uint64]),
 		overfull:   new(btree.Map[string, struct{}]),
+		gone:       new(btree.Map[string, struct{}]),
 		launches:   new(btree.Map[int64, launchRef]),
 		keys:       new(btree.Map[string, startKey]),
 		nodes:      new(btree.Map[string, NodeRecord]),
@@ -192,7 +194,7 @@ func (s *state) freeze() *state {
 	c := *s
 	c.defs, c.jobs, c.runs, c.runIDs = s.defs.Copy(), s.jobs.Copy(), s.runs.Copy(), s.runIDs.Copy()
 	c.unfinished, c.finished, c.overfull = s.unfinished.Copy(), s.finished.Copy(), s.overfull.Copy()
-	c.launches, c.keys, c.nodes = s.launches.Copy(), s.keys.Copy(), s.nodes.Copy()
+	c.gone, c.launches, c.keys, c.nodes = s.gone.Copy(), s.launches.Copy(), s.keys.Copy(), s.nodes.Copy()
 	s.gen++
 	return &c
 }

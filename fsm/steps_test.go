@@ -163,6 +163,9 @@ func (w *random) report() {
 				rep.Nonce = t.Nonce
 			}
 		}
+		if len(c.Reports) > 0 && c.Reports[0].Ref == ref {
+			rep.Nonce = c.Reports[0].Nonce
+		}
 		seq := next - min(next-1, uint64(w.intn(2, "repeated"))) + uint64(btoi(w.chance(10, "gap")))
 		for range 1 + w.intn(4, "words") {
 			word := w.word(&seq)
