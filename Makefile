@@ -49,5 +49,8 @@ fmt: ## format the code
 demo: build ## one node with local machines and a sample configuration, in a temporary directory
 	@deploy/demo/run
 
+crashpoints: ## kill and stop nodes and wrappers at every named point, judge by ledgers (SECONDS=60: a sample)
+	go run ./integration/crash/crashpoints $(if $(SECONDS),-seconds $(SECONDS))
+
 clean: ## remove what was built
 	rm -rf bin dist

@@ -24,6 +24,7 @@ func run() int {
 	fs.IntVar(&s.Side, "side", 3, "clusters side by side")
 	fs.StringVar(&s.Dir, "dir", "", "where data goes (default: a temporary directory)")
 	cases := fs.String("cases", "", "POINT:kill|stop:1|3,… (default: all)")
+	seconds := fs.Int("seconds", 0, "only a fixed selection of cases that takes about so long (0: all)")
 	match := fs.String("match", "", "only cases whose text has this in it")
 	if err := fs.Parse(os.Args[1:]); err != nil {
 		return 2
@@ -38,6 +39,10 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if *seconds > 0 {
+		s.Cases, s.Side = crash.Sample(*seconds), 2
+		s.Length = (len(s.Cases) + 1) / 2
+	}
 	began := time.Now()
 	results, err := s.Run(ctx)
 	if err != nil {
