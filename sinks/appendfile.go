@@ -64,7 +64,7 @@ func (a *appendFile) declared() declared { return declared{Path: a.path, fileID:
 func (a *appendFile) Write(p []byte) (int, error) {
 	a.buf = append(a.buf, p...)
 	a.b.bytes += int64(len(p))
-	if len(a.buf) >= a.b.l.sizes.flush {
+	if len(a.buf) >= a.b.l.bounds.flush {
 		if err := a.flush(); err != nil {
 			return 0, err
 		}

@@ -9,9 +9,6 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// syncsAtOnce is how many files are synced at the same time.
-const syncsAtOnce = 16
-
 // batch is a stretch of the feed on its way into the files.
 type batch struct {
 	l       *LogFiles
@@ -94,7 +91,7 @@ func (b *batch) records(ctx context.Context, w work) (next uint64, waits, err er
 			return e.Seq, err, nil
 		case err != nil:
 			return 0, nil, err
-		case b.bytes >= b.l.sizes.batch:
+		case b.bytes >= b.l.bounds.batch:
 			return e.Seq + 1, nil, nil
 		}
 	}
@@ -110,7 +107,7 @@ func (b *batch) sync() error {
 	}
 	// Side by side, for then the file system's journal takes many of them at once.
 	var g errgroup.Group
-	g.SetLimit(syncsAtOnce)
+	g.SetLimit(b.l.bounds.syncs)
 	for _, a := range b.order {
 		g.Go(a.sync)
 	}
@@ -135,7 +132,7 @@ func (b *batch) declareAnew(a *appendFile) error {
 func (b *batch) close() error {
 	var errs []error
 	for _, a := range b.order {
-		if cap(a.buf) <= 8*b.l.sizes.flush {
+		if cap(a.buf) <= 8*b.l.bounds.flush {
 			b.l.free = append(b.l.free, a.buf[:0])
 		}
 		if a.f != nil {

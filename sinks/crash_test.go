@@ -34,7 +34,7 @@ func drawEvents(t *rapid.T, n *node, count int) []saltpeter.Event {
 func small(n *node, d disk) *LogFiles {
 	l := n.sink()
 	l.disk = d
-	l.sizes = sizes{flush: 256, batch: 2048}
+	l.bounds = bounds{flush: 256, batch: 2048, syncs: 1}
 	return l
 }
 

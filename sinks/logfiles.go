@@ -34,10 +34,11 @@ const (
 	saveEvery = 4096
 )
 
-// sizes are bounds in bytes.
-type sizes struct {
-	flush int   // gathered of one file before it is written
-	batch int64 // written before it is synced and the cursor may move on
+// bounds of one batch.
+type bounds struct {
+	flush int   // bytes gathered of one file before they are written
+	batch int64 // bytes written before they are synced and the cursor may move on
+	syncs int   // files that are synced at the same time
 }
 
 // LogFiles writes the log files of jobs.
@@ -46,7 +47,7 @@ type LogFiles struct {
 	log    *slog.Logger
 	disk   disk
 	render *renderer
-	sizes  sizes
+	bounds bounds
 
 	// What follows is Run's own.
 	ready bool   // the files are as saved says, but for what was written after it in order
@@ -71,7 +72,7 @@ func NewLogFiles(o Options) *LogFiles {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &LogFiles{
-		o: o, log: o.Logger, disk: osDisk{}, render: newRenderer(o.Outputs), sizes: sizes{flush: 16 << 10, batch: 1 << 20},
+		o: o, log: o.Logger, disk: osDisk{}, render: newRenderer(o.Outputs), bounds: bounds{flush: 16 << 10, batch: 1 << 20, syncs: 16},
 		said: make(map[string]time.Time),
 	}
 }
@@ -263,7 +264,7 @@ func (l *LogFiles) complain(msg string, args ...any) {
 func (l *LogFiles) buffer() []byte {
 	n := len(l.free)
 	if n == 0 {
-		return make([]byte, 0, 2*l.sizes.flush)
+		return make([]byte, 0, 2*l.bounds.flush)
 	}
 	b := l.free[n-1]
 	l.free = l.free[:n-1]

@@ -113,7 +113,7 @@ func TestRotateInBatch(t *testing.T) {
 					}
 					return nil
 				}}
-				l.sizes = sizes{flush: 1, batch: 1 << 20} // every write is a flush
+				l.bounds.flush = 1 // every write is a flush
 				n.add(claimed("a"), finished("a"), finished("a"))
 				_, err := l.step(t.Context())
 				if killed != (err != nil) {
