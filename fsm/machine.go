@@ -127,6 +127,9 @@ func (m *Machine) Apply(l *raft.Log) any {
 	return results
 }
 
+// maxMillis is the last instant of the year 9999. Instant 0 means "not yet" everywhere.
+const maxMillis = 253_402_300_799_999
+
 func (m *Machine) applyOne(a *applier, index uint64, cmd []byte) any {
 	if m.halted != nil {
 		return m.halted
@@ -136,6 +139,7 @@ func (m *Machine) applyOne(a *applier, index uint64, cmd []byte) any {
 		m.halt(fmt.Errorf("entry %d: %w", index, err))
 		return m.halted
 	}
+	env.Millis = min(max(env.Millis, 1), maxMillis)
 	a.env = &env
 	result := c.apply(a)
 	if m.halted != nil { // by an effect

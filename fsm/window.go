@@ -100,10 +100,10 @@ func (s *state) setWindow(win saltpeter.Window) (saltpeter.Window, bool) {
 	return win, true
 }
 
-// lift gives a window's lifted form. Instant 0 would mean that it is not.
+// lift gives a window's lifted form.
 func lift(w *saltpeter.Window, millis int64) *saltpeter.Window {
 	c := *w
-	c.OffMillis = max(millis, 1)
+	c.OffMillis = millis
 	return &c
 }
 
@@ -118,7 +118,7 @@ func (s *state) liftWindows(like saltpeter.Window, millis int64) (lifted bool, c
 			list[i] = lift(old, millis)
 			lifted = true
 			count++
-		case old.OffMillis == max(millis, 1):
+		case old.OffMillis == millis:
 			count++
 		}
 	}
