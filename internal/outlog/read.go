@@ -213,6 +213,14 @@ func (s *Store) walkPart(k Key, p part, epoch uint64, buf *[]byte, visit func(*r
 	if left == 0 {
 		return true, nil
 	}
+	if v.f == nil && v.flushed > 0 { // the extent is not in the file yet, but its segment's way there is read from the beginning
+		h, err := s.files.get(v.info.name(), false)
+		if err != nil {
+			return false, err
+		}
+		defer s.files.put(h)
+		v.f = h
+	}
 	offs, err := s.chains.get(v.info.name(), epoch).after(&v, last, left/headLen, !v.head)
 	if err != nil {
 		return false, err

@@ -454,3 +454,26 @@ func readOnce(t *testing.T, s *Store, k Key, p []byte) {
 		t.Errorf("%v: %v", k, err)
 	}
 }
+
+// Frames that are not in the file yet, mixed finely with those of other keys: the way from one to the next is found by reading
+// the segment from its beginning, which is in the file.
+func TestFindsMixedFramesBeforeTheyAreFlushed(t *testing.T) {
+	s := open(t, NewLossy(1), dir, Options{}, nil)
+	mixed, other := Key{1, 1}, Key{2, 1}
+	seq := uint64(0)
+	fill := func(bytes int) {
+		for range bytes / 1000 {
+			seq++
+			must(t, s.Append(other, data(seq, 1000)))
+		}
+	}
+	fill(flushAt + 2000) // what follows begins behind the file's end
+	must(t, s.Append(mixed, data(1, 100)))
+	fill(near + 10_000)
+	must(t, s.Append(mixed, data(2, 100)))
+	var got []uint64
+	must(t, s.Frames(mixed, 0, func(f Frame) bool { got = append(got, f.Seq); return true }))
+	if !slices.Equal(got, []uint64{1, 2}) {
+		t.Errorf("frames %v, want 1 and 2", got)
+	}
+}
