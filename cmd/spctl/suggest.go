@@ -8,6 +8,7 @@ import (
 
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/api/client"
+	"github.com/syscollective/saltpeter/internal/suggest"
 )
 
 // maxSuggestions bounds how many guesses are shown.
@@ -22,7 +23,7 @@ func nearest(word string, names []string) []string {
 	var guesses []guess
 	most := max(2, len([]rune(word))/3)
 	for _, name := range names {
-		far := distance([]rune(strings.ToLower(word)), []rune(strings.ToLower(name)))
+		far := suggest.Distance(strings.ToLower(word), strings.ToLower(name))
 		if strings.HasPrefix(name, word) {
 			far = min(far, most)
 		}
@@ -36,29 +37,6 @@ func nearest(word string, names []string) []string {
 		best = append(best, g.name)
 	}
 	return best
-}
-
-// distance counts the insertions, deletions, replacements and swaps of neighbours that make b out of a.
-func distance(a, b []rune) int {
-	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-		before, last, row = last, row, before
-	}
-	return last[len(b)]
 }
 
 // meant gives the hint of an error: guesses, and where to look.

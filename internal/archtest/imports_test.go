@@ -22,7 +22,7 @@ var allowed = map[string][]string{
 	"":          {},
 	"api":       {"internal/cronexpr", "internal/buildinfo"},
 	"cluster":   {"internal/entry", "internal/keys"},
-	"config":    {"internal/cronexpr"},
+	"config":    {"internal/cronexpr", "internal/suggest"},
 	"fsm":       {"internal/entry", "internal/outlog"},
 	"scheduler": {"internal/cronexpr"},
 	"sinks":     {"internal/outlog"},
@@ -31,7 +31,7 @@ var allowed = map[string][]string{
 	"launcher":  {},
 
 	"cmd/saltpeter":  {"app", "config", "internal/buildinfo", "cluster", "integration/crash/seams"},
-	"cmd/spctl":      {"api", "api/client", "config", "internal/cronexpr", "internal/buildinfo"},
+	"cmd/spctl":      {"api", "api/client", "config", "internal/cronexpr", "internal/buildinfo", "internal/suggest"},
 	"cmd/sp_wrapper": {"wrapper", "internal/buildinfo"},
 }
 
