@@ -1,0 +1,109 @@
+package sim
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// files are the configuration files of all nodes.
+type files struct {
+	w *world
+
+	mu          sync.Mutex // guards what follows
+	jobs        []job
+	maintenance string // a machine under maintenance by the files, or empty
+}
+
+func newFiles(w *world) *files {
+	f := &files{w: w, jobs: append([]job(nil), w.plan.jobs...)}
+	for _, n := range w.nodes {
+		f.write(n)
+	}
+	return f
+}
+
+func (f *files) text() string {
+	var b strings.Builder
+	b.WriteString("saltpeter_config:\n  launcher: local\n  auth: none\n  default_wrapper_loglevel: 'off'\n")
+	names := make([]string, 0, len(f.w.plan.machines))
+	names = append(names, f.w.plan.machines...)
+	fmt.Fprintf(&b, "  local_minions: [%s]\n  logdir: %s\n", strings.Join(names, ", "), filepath.Join(f.w.dir, "logs"))
+	for _, line := range f.w.plan.settings {
+		b.WriteString("  " + line + "\n")
+	}
+	if f.maintenance != "" {
+		fmt.Fprintf(&b, "saltpeter_maintenance:\n  machines: [%s]\n", f.maintenance)
+	}
+	for _, j := range f.jobs {
+		j.yaml(&b)
+	}
+	return b.String()
+}
+
+// write puts the present text into one node's directory.
+func (f *files) write(n *node) {
+	path := filepath.Join(n.config, "jobs.yaml")
+	if err := os.WriteFile(path+".new", []byte(f.text()), 0o600); err != nil {
+		f.w.t.Error(err)
+		return
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		f.w.t.Error(err)
+	}
+}
+
+// change edits the files on all nodes, or on one alone.
+func (f *files) change(ev event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	what := f.edit(ev.x)
+	if ev.y%3 == 0 {
+		n := f.w.nodes[ev.y/3%uint64(len(f.w.nodes))]
+		f.w.hist.fault("config", "%s, on %s alone", what, n.name)
+		f.write(n)
+		return
+	}
+	f.w.hist.fault("config", "%s", what)
+	for _, n := range f.w.nodes {
+		f.write(n)
+	}
+}
+
+func (f *files) edit(x uint64) string {
+	i := int(x / 8 % uint64(len(f.jobs)))
+	j := &f.jobs[i]
+	switch x % 8 {
+	case 0, 1:
+		j.seconds = []string{"*/4", "*/6", "11,12,40"}[x/64%3]
+		return j.name + " is due at " + j.seconds
+	case 2, 3:
+		j.script.code = int(x / 64 % 3)
+		return fmt.Sprintf("%s ends with code %d", j.name, j.script.code)
+	case 4:
+		if f.maintenance == "" {
+			f.maintenance = f.w.plan.machines[0]
+			return "maintenance of " + f.maintenance
+		}
+		f.maintenance = ""
+		return "no maintenance"
+	case 5:
+		if len(f.jobs) > 1 {
+			name := j.name
+			f.jobs = append(f.jobs[:i:i], f.jobs[i+1:]...)
+			return name + " is gone"
+		}
+		return "nothing"
+	default:
+		again := f.w.plan.jobs[x/64%uint64(len(f.w.plan.jobs))]
+		for _, have := range f.jobs {
+			if have.name == again.name {
+				return "nothing"
+			}
+		}
+		f.jobs = append(f.jobs, again)
+		return again.name + " is back"
+	}
+}
