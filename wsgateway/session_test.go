@@ -370,6 +370,23 @@ func TestDeclinedAfterRefusal(t *testing.T) {
 	})
 }
 
+// A kill that meets the wrapper before it executes is declined, and the record has to learn that it was a kill.
+func TestDeclinedForAKill(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := oneTarget(t)
+		c := serve(t, r, nil).granted("a")
+		c.send(&wire.Message{Type: wire.TypeDeclined, Code: 143, Cause: "kill", Text: "killed before it started"})
+		if m := c.want(wire.TypeAck); !m.Ended {
+			t.Fatalf("ack %+v", m)
+		}
+		r.change(testRef, func(x *recorded) {
+			if x.result.Kind != saltpeter.WordDeclined || x.result.Cause != saltpeter.EndKill || x.result.Code != 143 {
+				t.Errorf("the record was told %+v", x.result)
+			}
+		})
+	})
+}
+
 func TestLocked(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := oneTarget(t)

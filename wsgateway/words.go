@@ -42,8 +42,11 @@ func (s *session) control(ctx context.Context, m *wire.Message) error {
 	case wire.TypeStarted:
 		w.Kind = saltpeter.WordStarted
 	case wire.TypeDeclined:
-		w.Kind = saltpeter.WordDeclined
-		w.Code = m.Code
+		cause, ok := causes[m.Cause]
+		if !ok {
+			return malformed("declined for an unknown cause")
+		}
+		w.Kind, w.Code, w.Cause = saltpeter.WordDeclined, m.Code, cause
 	case wire.TypeRemark:
 		w.Kind = saltpeter.WordRemark
 	case wire.TypeSoft:
