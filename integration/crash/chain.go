@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,6 @@ type chain struct {
 	rand  *rand.Rand
 	log   func(format string, args ...any)
 	began []time.Time // of each case
-	note  func(err error)
 }
 
 // runChain runs cases of one size of cluster in a new directory, which is kept if something is found.
@@ -65,7 +65,7 @@ func runChain(ctx context.Context, dir string, bin Binaries, seed uint64, cases 
 	r := rand.New(rand.NewPCG(seed, 7))
 	c, err := newCluster(dir, bin, cases[0].Nodes, workload(r), timings)
 	if err != nil {
-		return failAll(results, dir, err)
+		return failAll(results, dir, err, results)
 	}
 	c.env = []string{"SP_SNAPSHOT_LOGS=120"}
 	ch := &chain{c: c, h: newHistory(), rand: r, log: log}
@@ -73,7 +73,7 @@ func runChain(ctx context.Context, dir string, bin Binaries, seed uint64, cases 
 	found, err := ch.run(ctx, results)
 	c.kill()
 	if err != nil {
-		return failAll(results, dir, fmt.Errorf("%w%s", err, c.lastWords()))
+		return failAll(results[max(0, len(ch.began)-1):], dir, fmt.Errorf("%w%s", err, c.lastWords()), results)
 	}
 	ch.charge(results, found)
 	for i := range results {
@@ -90,12 +90,17 @@ func runChain(ctx context.Context, dir string, bin Binaries, seed uint64, cases 
 	return results
 }
 
-func failAll(results []Result, dir string, err error) []Result {
-	for i := range results {
-		results[i].Violations = append(results[i].Violations, "the chain failed: "+err.Error())
-		results[i].Dir = dir
+// failAll marks a chain that could not be brought to its end: the case at which it broke has the reason, and the others
+// were not judged.
+func failAll(broken []Result, dir string, err error, all []Result) []Result {
+	broken[0].Violations = append(broken[0].Violations, "the chain broke here: "+err.Error())
+	for i := range all {
+		if len(all[i].Violations) == 0 {
+			all[i].Violations = []string{"not judged: the chain broke at " + broken[0].Case.String()}
+		}
+		all[i].Dir = dir
 	}
-	return results
+	return all
 }
 
 func (ch *chain) run(ctx context.Context, results []Result) ([]violation, error) {
@@ -142,7 +147,10 @@ func (ch *chain) finish(ctx context.Context) ([]violation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := ch.c.rest(ctx, 90*time.Second); err != nil {
+	if err := ch.killLong(ctx); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(ch.c.rest(ctx, 90*time.Second), ch.c.allUp()); err != nil {
 		return nil, err
 	}
 	// A command whose wrapper was killed is at most eight seconds long.
@@ -159,6 +167,17 @@ func (ch *chain) finish(ctx context.Context) ([]violation, error) {
 		found = append(found, violation{"end", time.Now(), err.Error()})
 	}
 	return append(found, ch.c.complaints()...), nil
+}
+
+// killLong kills what would take minutes to end: a long command that the operator had no time to kill.
+func (ch *chain) killLong(ctx context.Context) error {
+	runs, err := list[run](ctx, ch.c, "/jobs/"+jobLong+"/runs")
+	for _, r := range runs {
+		if r.State == "claimed" || r.State == "running" {
+			err = errors.Join(err, ch.op.kill(ctx, r.ID))
+		}
+	}
+	return err
 }
 
 // onlyNodes says what else runs.
@@ -200,9 +219,14 @@ func (c *Cluster) lastWords() string {
 	var b strings.Builder
 	for _, n := range c.nodes {
 		text, err := os.ReadFile(n.logFile())
-		if err == nil {
-			fmt.Fprintf(&b, "\n%s: …%s", n.name, text[max(0, len(text)-600):])
+		if err != nil {
+			continue
 		}
+		from := max(0, len(text)-600)
+		if i := bytes.LastIndex(text, []byte("\npanic:")); i >= 0 {
+			from = i
+		}
+		fmt.Fprintf(&b, "\n%s: …%s", n.name, text[from:min(len(text), from+2000)])
 	}
 	return b.String()
 }

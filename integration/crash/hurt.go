@@ -2,6 +2,7 @@ package crash
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -39,7 +40,17 @@ func (ch *chain) settle(ctx context.Context) error {
 		return err
 	})
 	time.Sleep(time.Second + time.Duration(ch.rand.IntN(1000))*time.Millisecond)
-	return err
+	return errors.Join(err, ch.c.allUp())
+}
+
+// allUp says which node ended without being asked to.
+func (c *Cluster) allUp() error {
+	for _, n := range c.nodes {
+		if !n.alive() {
+			return fmt.Errorf("%s ended by itself: %s", n.name, n.proc.ProcessState)
+		}
+	}
+	return nil
 }
 
 func (ch *chain) hurtWrapper(ctx context.Context, cs Case) (int, error) {
@@ -113,9 +124,6 @@ func (ch *chain) mend(ctx context.Context, struck []*node, action string, from t
 	if len(struck) == 0 {
 		return nil
 	}
-	for _, n := range struck {
-		n.offed = true
-	}
 	if action == "stop" {
 		time.Sleep(pause - time.Since(from))
 		for _, n := range struck {
@@ -125,7 +133,6 @@ func (ch *chain) mend(ctx context.Context, struck []*node, action string, from t
 			if err := n.signal(syscall.SIGCONT); err != nil {
 				return err
 			}
-			n.offed = false
 		}
 	} else {
 		time.Sleep(time.Duration(ch.rand.IntN(1000)) * time.Millisecond)

@@ -25,10 +25,9 @@ type node struct {
 	dir  string
 	http *http.Client // over the unix socket
 
-	proc  *exec.Cmd
-	gone  chan struct{} // closed when proc has ended
-	wrap  []string      // a program around the node's, such as strace
-	offed bool          // its end is wanted
+	proc *exec.Cmd
+	gone chan struct{} // closed when proc has ended
+	wrap []string      // a program around the node's, such as strace
 }
 
 func newNode(c *Cluster, i int) *node {
@@ -70,7 +69,7 @@ func (n *node) start(point string) error {
 		return fmt.Errorf("start %s: %w", n.name, err)
 	}
 	gone := make(chan struct{})
-	n.proc, n.gone, n.offed = cmd, gone, false
+	n.proc, n.gone = cmd, gone
 	go func() {
 		_ = cmd.Wait() // how it ended is in cmd.ProcessState
 		close(gone)
@@ -119,7 +118,6 @@ func (n *node) end(s syscall.Signal, limit time.Duration) error {
 	if !n.alive() {
 		return nil
 	}
-	n.offed = true
 	if err := n.signal(s); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}

@@ -218,7 +218,6 @@ func TestFailedSyncEndsTheNode(t *testing.T) {
 	time.Sleep(3 * time.Second) // something is acknowledged, something is under way
 	n := c.nodes[0]
 	trace := filepath.Join(c.dir, "trace")
-	n.offed = true
 	from := time.Now()
 	strace := exec.Command("strace", "-f", "-qq", "-s", "100", "-p", fmt.Sprint(n.pid()), "-e", "trace=fdatasync,fsync,write",
 		"-e", "signal=none", "-e", "inject=fdatasync,fsync:error=EIO:when=3+", "-o", trace)
