@@ -49,43 +49,51 @@ func (c *SetTargets) apply(a *applier) any {
 // takeTargets decides who of the complete list is a target: who is under maintenance or not up is recorded with that
 // outcome; of the others the first number_of_targets are taken. There is no redraw later.
 func (a *applier) takeTargets(r *run) {
-	s := a.s
 	draft := r.draft
-	def := s.definition(r.Digest).job
+	def := a.s.definition(r.Digest).job
 	r.draft = nil
 	r.State = saltpeter.RunRunning
 	seen := make(map[string]bool, len(draft.machines))
+	list := make([]target, 0, len(draft.machines))
 	r.allTaken = true
 	for i, name := range draft.machines {
 		if seen[name] {
 			continue
 		}
 		seen[name] = true
-		t := target{machine: unique.Make(name), sight: noSight, batch: -1, nextSeq: 1}
+		t := a.newTarget(name, draft.down[i])
 		switch {
-		case s.windows.activeForMachine(name, a.env.Millis) != nil:
-			t.state, t.ended = saltpeter.InMaintenance, a.env.Millis
-			t.text = describeWindow(s.windows.activeForMachine(name, a.env.Millis))
+		case t.state.Final():
 			r.allTaken = false
-		case draft.down[i]:
-			t.state, t.code, t.ended = saltpeter.Unreachable, 255, a.env.Millis
-			t.flags |= flagPresumed
-			t.text = "did not answer the ping before the launch"
-			r.presumed++
-			r.allTaken = false
+			r.presumed += btoi(t.has(flagPresumed))
 		case def.NumberOfTargets > 0 && r.taken >= def.NumberOfTargets:
 			r.allTaken = false
 			continue
 		default:
 			r.taken++
 		}
-		s.targets++
-		a.outcomeEvents(r, r.addTarget(t, s.gen))
+		list = append(list, t)
 	}
-	r.indexMachines()
+	r.setTargets(list)
+	a.s.targets += len(list)
+	for i := range r.size() {
+		a.outcomeEvents(r, i)
+	}
 	r.batchSize = def.Batch.Of(r.taken)
 	a.touch(r.Num)
 	a.finishIfDone(r)
+}
+
+// newTarget makes a target of a machine that matched: waiting, or with the outcome that it has by that already.
+func (a *applier) newTarget(name string, down bool) target {
+	t := target{machine: unique.Make(name), sight: noSight, batch: -1, nextSeq: 1}
+	if w := a.s.windows.activeForMachine(name, a.env.Millis); w != nil {
+		t.state, t.ended, t.text = saltpeter.InMaintenance, a.env.Millis, describeWindow(w)
+	} else if down {
+		t.state, t.code, t.ended = saltpeter.Unreachable, int32(saltpeter.Unreachable.Code()), a.env.Millis
+		t.flags, t.text = flagPresumed, "did not answer the ping before the launch"
+	}
+	return t
 }
 
 // outcomeEvents tells of a target that ended before it was launched.
@@ -136,7 +144,7 @@ func (c *LaunchBatch) apply(a *applier) any {
 
 // pickBatch gives the next waiting targets; those that are under maintenance by now end so.
 func (a *applier) pickBatch(r *run) []uint32 {
-	var picked []uint32
+	picked := make([]uint32, 0, max(0, min(r.batchSize, int(r.size()-r.cursor))))
 	for ; r.cursor < r.size() && len(picked) < r.batchSize; r.cursor++ {
 		i := r.cursor
 		t := r.at(i)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -156,6 +157,7 @@ func finishedRuns(w *world, runs, n int) {
 		a.env.Millis += 1000
 		tick := a.env.Millis / 1000
 		j = s.mutJob(fmt.Sprintf("job-%05d", int(tick)%s.jobs.Len()))
+		j.mark = tick
 		r := a.newRun(j, def, tick)
 		r.Tick, r.Cause, r.Actor, r.Origin = tick, "tick", a.env.Actor, a.env.Origin
 		a.begin(j, r)
@@ -194,8 +196,8 @@ func BenchmarkMillionTargets(b *testing.B) {
 		b.Run(shape.name, func(b *testing.B) {
 			w := benchWorld(b, shape.jobs, saltpeter.DefaultSettings())
 			finishedRuns(w, shape.runs, shape.targets)
-			runtime.GC()
-			b.ReportMetric(heapMiB(), "heap-MiB")
+			debug.FreeOSMemory()
+			heap, rss := heapMiB(), residentMiB()
 			var snap raft.FSMSnapshot
 			var pause, write, read time.Duration
 			file := b.TempDir() + "/snapshot"
@@ -216,7 +218,8 @@ func BenchmarkMillionTargets(b *testing.B) {
 			b.ReportMetric(write.Seconds()/float64(b.N), "persist-s")
 			b.ReportMetric(read.Seconds()/float64(b.N), "restore-s")
 			b.ReportMetric(float64(info.Size())/(1<<20), "file-MiB")
-			b.ReportMetric(peakRSS(), "rss-MiB")
+			b.ReportMetric(heap, "heap-MiB")
+			b.ReportMetric(rss, "rss-MiB")
 			runtime.KeepAlive(w)
 		})
 	}
@@ -263,8 +266,8 @@ func heapMiB() float64 {
 	return float64(m.HeapAlloc) / (1 << 20)
 }
 
-// peakRSS gives the process's resident memory in MiB, 0 where the system doesn't tell.
-func peakRSS() float64 {
+// residentMiB gives the process's resident memory in MiB, 0 where the system doesn't tell.
+func residentMiB() float64 {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0

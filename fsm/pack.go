@@ -334,21 +334,21 @@ func (b *builder) addPage(body []byte) error {
 		return fmt.Errorf("page: %w", err)
 	}
 	r := b.current
-	if r == nil || r.Num != p.Run {
-		return fmt.Errorf("a page of run %d stands elsewhere", p.Run)
+	if r == nil || r.Num != p.Run || r.size()%pageSize != 0 || len(p.Targets) == 0 || len(p.Targets) > pageSize {
+		return fmt.Errorf("a page of run %d with %d targets stands elsewhere", p.Run, len(p.Targets))
 	}
+	targets := make([]target, len(p.Targets))
 	for i := range p.Targets {
 		t := unpackTarget(&p.Targets[i])
 		if !t.state.Valid() || t.batch < -1 || int(t.batch) >= len(r.Batches) {
-			return fmt.Errorf("target %d of run %d has state %d, batch %d", r.size(), r.Num, t.state, t.batch)
+			return fmt.Errorf("target %d of run %d has state %d, batch %d", int(r.size())+i, r.Num, t.state, t.batch)
 		}
-		if t.has(flagPresumed) {
-			r.presumed++
-		}
-		r.addTarget(t, b.s.gen)
+		r.presumed += btoi(t.has(flagPresumed))
 		b.s.output += t.stored
+		targets[i] = t
 	}
-	b.s.targets += len(p.Targets)
+	r.addPage(targets)
+	b.s.targets += len(targets)
 	return nil
 }
 

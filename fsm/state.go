@@ -252,20 +252,24 @@ func (r *run) size() uint32 {
 	return uint32((len(r.pages)-1)*pageSize + len(r.pages[len(r.pages)-1].targets))
 }
 
-func (r *run) addTarget(t target, gen uint64) uint32 {
-	i := r.size()
-	if i%pageSize == 0 {
-		r.pages = append(r.pages, &page{gen: gen})
+// setTargets gives a run its targets, in pages that have no room to spare.
+func (r *run) setTargets(list []target) {
+	for part := range slices.Chunk(list, pageSize) {
+		r.addPage(slices.Clone(part))
 	}
-	p := r.pages[len(r.pages)-1]
-	p.targets = append(p.targets, t)
-	r.Counts[t.state]++
-	return i
+	r.indexMachines()
 }
 
-// indexedRun is the size from which machines are found by a map: below it a scan is as fast, and a million runs on one
-// machine each would pay for a million maps.
-const indexedRun = 64
+func (r *run) addPage(targets []target) {
+	r.pages = append(r.pages, &page{gen: r.gen, targets: targets})
+	for i := range targets {
+		r.Counts[targets[i].state]++
+	}
+}
+
+// indexedRun is the size from which machines are found by a map: below it a scan takes less than a microsecond, and
+// thousands of runs on a hundred machines each would pay for a map each.
+const indexedRun = pageSize
 
 func (r *run) indexMachines() {
 	if r.size() < indexedRun {
