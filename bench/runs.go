@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/syscollective/saltpeter/bench/rig"
+)
+
+const (
+	runsOffered = 1000 // jobs that are due in every second
+	runsSlices  = 6
+	runsSlice   = 10 * time.Second
+	runsLives   = 128    // wrappers under way at one time
+	runsHistory = 20_000 // history_targets: reached within half a minute
+)
+
+// slice is what happened in a part of the time.
+type slice struct {
+	done float64 // runs that ended, per second
+	late time.Duration
+	cpu  float64 // cores of the node
+}
+
+// runs measures runs from claim to result on one node: played wrappers that connect, claim their start and report a result,
+// and then the same without the gateway, answered in the node's own process.
+func runs(ctx context.Context, b *bench) error {
+	for _, way := range []struct{ name, publish string }{{"through the gateway", rig.PublishTell}, {"answered in the process", rig.PublishAnswer}} {
+		slices, behind, err := b.runsPer(ctx, way.publish)
+		if err != nil {
+			return fmt.Errorf("%s: %w", way.name, err)
+		}
+		second, last := slices[1], slices[len(slices)-1]
+		b.table.add(row{what: "runs per second, " + way.name, figure: perSecond(last.done), limit: perSecond(runsOffered) + " (offered)",
+			ratio: last.done / runsOffered, budget: "≥ 1000/s", ok: last.done >= 0.99*runsOffered})
+		b.table.add(row{what: "  p99 lateness of the claims, last slice", figure: ms(last.late), budget: "< 250 ms", ok: last.late < 250*time.Millisecond})
+		b.table.add(row{what: "  rate, last slice beside the second", figure: perSecond(last.done), limit: perSecond(second.done), ratio: last.done / second.done,
+			budget: "≥ 0.9 ×", ok: last.done >= 0.9*second.done})
+		b.table.add(row{what: "  cores of the node, last beside second", figure: fmt.Sprintf("%.2f", last.cpu), limit: fmt.Sprintf("%.2f", second.cpu),
+			ratio: last.cpu / second.cpu})
+		b.table.add(row{what: "  runs not ended when it was over", figure: fmt.Sprint(behind)})
+	}
+	return nil
+}
+
+func (b *bench) runsPer(ctx context.Context, publish string) (slices []slice, behind int, err error) {
+	var files strings.Builder
+	files.WriteString(settings(runsOffered, fmt.Sprintf("history_targets: %d", runsHistory)))
+	// Nothing is due before the fleet is there: the first second is a minute's or half a minute's begin.
+	for i := range runsOffered {
+		fmt.Fprintf(&files, "job-%04d: {schedule: '* * * * * *', targets: m-%d, command: 'true', %s}\n", i, i, overlapping)
+	}
+	n, err := b.node(ctx, "runs-"+publish, files.String(), runsOffered, publish, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	f, err := n.fleet(ctx, runsOffered, runsLives)
+	if err != nil {
+		return nil, 0, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go n.forward(ctx, f)
+	profiled := n.profiled("runs-" + publish)
+	length := runsSlice
+	if b.long {
+		length = 100 * time.Second
+	}
+	for range runsSlices {
+		s, err := n.slice(ctx, f, length)
+		if err != nil {
+			return nil, 0, n.explain(err)
+		}
+		slices = append(slices, s)
+	}
+	if err := profiled(); err != nil {
+		return nil, 0, err
+	}
+	s, err := n.state()
+	if err != nil {
+		return nil, 0, err
+	}
+	var l rig.Lives
+	if err := f.Ask("lives", nil, &l); err != nil {
+		return nil, 0, err
+	}
+	if l.Failed > 0 {
+		b.table.add(row{what: "wrappers that failed", figure: fmt.Sprintf("%d: %.80s", l.Failed, l.Trouble)})
+	}
+	return slices, s.Unfinished, nil // what is under way is killed with its processes
+}
+
+// forward hands every launch to the fleet.
+func (n *aNode) forward(ctx context.Context, f *rig.Proc) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case l := <-n.told:
+			if f.Ask("live", l, nil) != nil {
+				return // whoever asks next sees it
+			}
+		}
+	}
+}
+
+// slice lets some time pass and tells what happened in it.
+func (n *aNode) slice(ctx context.Context, _ *rig.Proc, length time.Duration) (s slice, err error) {
+	before, err := n.state()
+	if err != nil {
+		return s, err
+	}
+	cpu, err := n.Usage(false)
+	if err != nil {
+		return s, err
+	}
+	began := time.Now()
+	claims, err := n.claimsDuring(func() error { return pause(ctx, length) })
+	if err != nil {
+		return s, err
+	}
+	after, err := n.state()
+	if err != nil {
+		return s, err
+	}
+	used, err := n.Usage(false)
+	if err != nil {
+		return s, err
+	}
+	took := time.Since(began).Seconds()
+	s.done = float64(claims.Runs-after.Unfinished+before.Unfinished) / took
+	s.late = percentile(claims.Late, 99)
+	s.cpu = (used.CPU - cpu.CPU).Seconds() / took
+	return s, nil
+}
