@@ -155,10 +155,10 @@ func (s *Session) tendDial(ctx context.Context) {
 		s.wakeBy(s.dialAt)
 		return
 	}
-	urls, younger := s.dialOrder()
+	urls, want := s.dialOrder()
 	s.dialing = true
 	s.wg.Go(func() {
-		d, err := race(ctx, s.parts.Dialer, urls, func(m *wire.Message) error { return younger(m) })
+		d, err := race(ctx, s.parts.Dialer, urls, want)
 		select {
 		case s.dialed <- dialOutcome{d, err}:
 		case <-ctx.Done():
@@ -170,7 +170,7 @@ func (s *Session) tendDial(ctx context.Context) {
 }
 
 // dialOrder gives the URLs in an order of their own for every wrapper, so that a launch on many machines doesn't meet in one
-// node; the one in use comes last. What is dialed beside a connection must be closer to the leader than that.
+// node; the one in use comes last. What is dialed beside a sick connection must hear the leader itself.
 func (s *Session) dialOrder() ([]string, func(*wire.Message) error) {
 	urls := shuffled(s.opts.URLs)
 	cluster := s.opts.Cluster
@@ -180,11 +180,7 @@ func (s *Session) dialOrder() ([]string, func(*wire.Message) error) {
 	if i := slices.Index(urls, s.cur.url); i >= 0 {
 		urls = append(slices.Delete(urls, i, i+1), s.cur.url)
 	}
-	limit := sickAfter
-	if s.cur.age >= 0 && s.cur.waiting.IsZero() {
-		limit = min(limit, s.cur.age)
-	}
-	return urls, func(m *wire.Message) error { return wantYounger(m, cluster, limit) }
+	return urls, func(m *wire.Message) error { return wantFresh(m, cluster) }
 }
 
 func (s *Session) onDialed(ctx context.Context, d dialOutcome) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -187,6 +188,14 @@ func TestUser(t *testing.T) {
 	}
 	spec := newSpec(`id -u; id -g; id -G; echo $HOME $USER $LOGNAME $SHELL; grep -E '^(CapEff|Groups)' /proc/self/status | tr -d '\t '`)
 	spec.User = "nobody"
+	mine, err := os.Getgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setgroups([]int{0, 4}); err != nil { // groups that the command must not keep
+		t.Fatal(err)
+	}
+	defer syscall.Setgroups(mine)
 	who, err := user.Lookup("nobody")
 	if err != nil {
 		t.Skip("there is no user nobody")

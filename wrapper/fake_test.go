@@ -74,6 +74,10 @@ type node struct {
 	refuse    string        // starts, if not empty
 	refuseAll string        // hellos, if not empty
 	askless   bool          // grants name no ask
+	until     time.Time     // grants wait for this time
+	lossy     int           // of so many frames one is lost inside of the node
+	lose      int           // this frame of a connection is lost
+	deaf      bool          // asks get no answer
 	links     []*fakeLink
 	hellos    int
 	dials     int
@@ -90,7 +94,7 @@ func (n fakeNet) Dial(ctx context.Context, url string) (Link, error) {
 	if nd.down {
 		return nil, errors.New("connection refused")
 	}
-	l := &fakeLink{node: nd, up: make(chan any, 4), downlink: make(chan *wire.Message, 256), cut: make(chan struct{})}
+	l := &fakeLink{node: nd, up: make(chan any, 100), downlink: make(chan *wire.Message, 256), cut: make(chan struct{})}
 	nd.links = append(nd.links, l)
 	go l.serve()
 	return l, nil
@@ -116,6 +120,7 @@ type fakeLink struct {
 	once     sync.Once
 
 	hello  bool
+	frames int
 	nonce  [32]byte
 	seats  map[int]*recorded
 	opened map[int]bool
@@ -153,6 +158,12 @@ func (l *fakeLink) Send(ctx context.Context, m *wire.Message) error {
 }
 
 func (l *fakeLink) SendFrame(ctx context.Context, f *wire.Frame) error {
+	rec := l.node.rec
+	rec.mu.Lock()
+	if t := l.seats[f.Run]; t != nil && f.Seq >= t.next+frameWindow {
+		rec.bad(fmt.Sprintf("frame %d is outside of the window from %d", f.Seq, t.next))
+	}
+	rec.mu.Unlock()
 	return l.put(ctx, wire.AppendFrame(nil, f))
 }
 
@@ -273,6 +284,9 @@ func (l *fakeLink) take(v any) (commit, answer func()) {
 		return nil, nil
 	}
 	if m.Type == wire.TypeStart {
+		if nd.deaf {
+			return nil, nil
+		}
 		return nil, l.takeStart(t, m)
 	}
 	if m.Type == wire.TypeLocked {
@@ -322,6 +336,9 @@ func (l *fakeLink) takeStart(t *recorded, m *wire.Message) func() {
 		ask = 0
 	}
 	hold := l.node.hold
+	if wait := time.Until(l.node.until); wait > 0 {
+		hold = wait + time.Duration(ask)*time.Millisecond // in order
+	}
 	return func() {
 		go func() {
 			if l.pause(hold) {
@@ -405,6 +422,9 @@ func (l *fakeLink) takeFrame(b []byte) (func(), func()) {
 	}
 	if t.unknown {
 		return nil, func() { l.send(wire.Message{Type: wire.TypeRefused, Run: f.Run, Text: "unknown run"}) }
+	}
+	if l.frames++; l.frames == l.node.lose || (l.node.lossy > 0 && l.frames%l.node.lossy == 0) {
+		return nil, nil
 	}
 	ord := f.Run
 	f.Run = 0

@@ -168,7 +168,7 @@ func TestRace(t *testing.T) {
 			}
 		}()
 		first := func(m *wire.Message) error { return wantChallenge(m, testCluster) }
-		younger := func(m *wire.Message) error { return wantYounger(m, testCluster, 5*time.Second) }
+		fresh := func(m *wire.Message) error { return wantFresh(m, testCluster) }
 		tests := []struct {
 			urls  string
 			want  func(*wire.Message) error
@@ -180,8 +180,8 @@ func TestRace(t *testing.T) {
 			{"silent silent good", first, "good", 2 * raceStagger},
 			{"down good", first, "good", 0},
 			{"old good", first, "old", 0},
-			{"old never good", younger, "good", 0},
-			{"old never", younger, "", 0},
+			{"old never good", fresh, "good", 0},
+			{"old never", fresh, "", 0},
 			{"silent", first, "", raceLimit},
 			{"silent down", first, "", raceLimit},
 		}

@@ -118,13 +118,13 @@ func backoff(n int) time.Duration {
 	return top/2 + rand.N(top/2)
 }
 
-// wantYounger checks a challenge like wantChallenge, and that its node heard the leader less than limit ago.
-func wantYounger(m *wire.Message, cluster string, limit time.Duration) error {
+// wantFresh checks a challenge like wantChallenge, and that its node hears the leader.
+func wantFresh(m *wire.Message, cluster string) error {
 	if err := wantChallenge(m, cluster); err != nil {
 		return err
 	}
-	if age := leaderAge(m); age < 0 || age >= limit {
-		return fmt.Errorf("gateway last heard the leader %v ago, the one in use is no worse", age)
+	if age := leaderAge(m); age < 0 || age > sickAfter {
+		return fmt.Errorf("gateway last heard the leader %v ago, like the one in use", age)
 	}
 	return nil
 }

@@ -149,10 +149,10 @@ func (s *Session) onRetry(l *link, m *wire.Message) {
 	seat := l.seats[m.Run]
 	switch t := seat.t; {
 	case t.phase == phaseGone || t.own:
-	case t.phase == phaseAsk && !seat.resumed:
+	case seat.resumed:
+		seat.resumed, seat.resume = false, at
+	case t.phase == phaseAsk:
 		t.askOpen, t.askAt = false, at
-	case seat.resumed || seat.open:
-		seat.resumed, seat.open, seat.resume = false, false, at
 	case t.phase == phaseLocked:
 		seat.finalSent = false
 	}
@@ -171,8 +171,6 @@ func (s *Session) onResumed(l *link, seat *seat, m *wire.Message) {
 		t.leave()
 	default:
 		seat.open = true
-		seat.startedSent, seat.softSent, seat.remarkSent, seat.finalSent = false, false, false, false
-		t.startedAcked = t.startedAcked || m.Started || state == saltpeter.Started
 		seat.pos, seat.low = max(m.Next, 1), m.Next
 		l.next = nil
 		if t.out != nil {

@@ -122,6 +122,7 @@ func breaks(t *testing.T, rnd *rand.Rand) {
 				nd.silent = !calm && rnd.IntN(5) == 0
 				nd.noLeader = !calm && rnd.IntN(6) == 0
 				nd.leaderAge = time.Duration(rnd.IntN(3)) * time.Second
+				nd.lossy = []int{0, 0, 3, 10}[rnd.IntN(4)]
 				if !calm && rnd.IntN(6) == 0 {
 					nd.leaderAge = 20 * time.Second
 				}
@@ -287,6 +288,96 @@ func TestGrantCountsFromItsAsk(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Where several asks wait for their answers, an old one's grant is not followed, and a younger one's is.
+func TestYoungerAskCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, says("", time.Second, 3))
+		w.node("a").until = time.Now().Add(22 * time.Second)
+		w.start(t)
+		w.wait(t, time.Minute)
+		if r := w.first(); w.executor.executed() != 1 || r.final == nil || r.final.Code != 3 {
+			t.Errorf("executed %d, final %+v", w.executor.executed(), r.final)
+		}
+	})
+}
+
+func TestAsksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, says("", time.Second, 0))
+		w.node("a").deaf = true
+		w.start(t)
+		time.Sleep(12 * time.Second)
+		w.change(func() { w.node("a").deaf = false })
+		time.Sleep(askAgain)
+		if w.executor.executed() != 1 {
+			t.Error("an ask without an answer is not repeated")
+		}
+		w.wait(t, time.Minute)
+	})
+}
+
+// A machine that was suspended between ask and grant says that it did not start, also if the record has lost it by then.
+func TestSuspendedBeforeGrant(t *testing.T) {
+	tests := []struct {
+		name   string
+		window time.Duration
+		state  saltpeter.TargetState
+	}{
+		{"the window is over", 7 * time.Second, saltpeter.Granted},
+		{"the record has lost it", time.Minute, saltpeter.Lost},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 1, says("", time.Second, 0))
+				w.rec.targets[0].entry.StartWindowMS = tt.window.Milliseconds()
+				w.node("a").until = time.Now().Add(12 * time.Second)
+				w.start(t)
+				time.Sleep(11 * time.Second)
+				w.skew.Store(int64(90 * time.Second))
+				w.change(func() { w.rec.targets[0].state = tt.state })
+				w.wait(t, time.Minute)
+				if r := w.first(); w.executor.executed() != 0 || r.final == nil || r.final.Type != wire.TypeDeclined {
+					t.Errorf("executed %d, final %+v", w.executor.executed(), r.final)
+				}
+			})
+		})
+	}
+}
+
+// The last frame is lost inside of a node: the result does not go before it is there.
+func TestLastFrameIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, func(p *fakeProcess) int {
+			for range 3 {
+				fmt.Fprint(p.w, "x")
+				time.Sleep(time.Second)
+			}
+			return 0
+		})
+		w.node("a").lose = 3
+		w.start(t)
+		w.wait(t, 10*time.Second)
+		checkOutput(t, w.first(), []byte("xxx"))
+	})
+}
+
+// A burst goes out as far as the window reaches, and everything arrives.
+func TestBurstKeepsTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spec := spec1()
+		spec.OutputLimit = 16 << 20
+		wrote := bytes.Repeat([]byte("0123456789abcdef"), 8<<20/16)
+		w := newWorld(t, 1, func(p *fakeProcess) int { _, _ = p.w.Write(wrote); return 0 }, spec)
+		w.node("a").slow, w.node("a").lossy = 100*time.Millisecond, 50
+		w.start(t)
+		w.wait(t, 10*time.Minute)
+		if left := checkOutput(t, w.first(), wrote); left != 0 {
+			t.Errorf("%d bytes are left out", left)
+		}
+	})
 }
 
 // The clock that counts goes on in suspend: a wrapper that was stopped between grant and start starts nothing, and says so.

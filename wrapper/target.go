@@ -216,9 +216,9 @@ func (s *Session) onGrant(t *target, m *wire.Message) {
 	case m.Spec != nil && n >= 1 && n <= len(t.asks) && s.parts.Boot()-t.asks[n-1] <= grantLimit:
 		t.spec, t.deadline = m.Spec, t.asks[n-1]+grantLimit
 		t.phase, t.askOpen = phaseGranted, false
+	case n >= 1 && n < len(t.asks) && t.askOpen: // a younger ask is on its way
 	case t.over:
 		s.decline(t, ErrTooLate.Error(), codeNotStart, "")
-	case n >= 1 && n < len(t.asks) && t.askOpen: // a younger ask is on its way
 	default:
 		t.askOpen, t.askAt = false, t.askedAt.Add(askPause)
 	}
