@@ -13,10 +13,10 @@ import (
 
 // span is a maintenance as the one who set it saw it. A request's effect lies between its sending and its answer.
 type span struct {
-	scope, name          string
-	onSent, onAcked      time.Time
-	offSent, offAcked    time.Time // zero = not lifted
-	onUnknown, offUnsure bool
+	scope, name       string
+	onSent, onAcked   time.Time
+	offSent, offAcked time.Time // zero = not lifted
+	onUnknown         bool
 }
 
 // mayCover and mustCover say whether a maintenance may have been, or was for sure, on at an instant.

@@ -178,7 +178,7 @@ func (ch *chain) provoke(ctx context.Context, p point, setting string, struck fu
 	case byWindow:
 		go func() { _ = ch.op.maintainFor(ctx, 7) }()
 	case byReturn:
-		return ch.bounce(ctx, armed[0])
+		return ch.bounce(armed[0])
 	}
 	return nil
 }
@@ -241,7 +241,7 @@ func (ch *chain) restart(ctx context.Context, setting string, struck func() []*n
 }
 
 // bounce kills and restarts a node that was not armed, so that its wrappers go to another.
-func (ch *chain) bounce(ctx context.Context, armed *node) error {
+func (ch *chain) bounce(armed *node) error {
 	from := time.Now()
 	for _, n := range ch.c.nodes {
 		if n == armed {

@@ -120,7 +120,7 @@ func Report(w io.Writer, results []Result, seed uint64) (failed int) {
 		fmt.Fprintf(tw, "%s\t%s\t%d\t%d\t%d\n", r.Point, r.Action, r.Nodes, r.Hits, len(r.Violations))
 		hits, violations = hits+r.Hits, violations+len(r.Violations)
 	}
-	tw.Flush()
+	_ = tw.Flush() // its errors are those of w, whoever gave it
 	for _, r := range sorted {
 		if r.Hits > 0 && len(r.Violations) == 0 {
 			continue
