@@ -4,6 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS := -s -w -X github.com/syscollective/saltpeter/internal/buildinfo.version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 GOLANGCI_VERSION := v2.15.0
+GREMLINS_VERSION := v0.6.0
 STATICCHECK_VERSION := v0.8.2
 GOBIN := $(shell go env GOPATH)/bin
 TESTFLAGS ?=
@@ -42,6 +43,10 @@ tools: ## install the linters
 lint: tools ## golangci-lint and staticcheck
 	$(GOBIN)/golangci-lint run ./...
 	$(GOBIN)/staticcheck ./...
+
+mutate: ## change a seeded sample of 300 places of fsm and scheduler: are the tests red? (about 30 minutes)
+	@test -x $(GOBIN)/gremlins || go install github.com/go-gremlins/gremlins/cmd/gremlins@$(GREMLINS_VERSION)
+	PATH="$(GOBIN):$$PATH" go run ./integration/mutate -n $(or $(N),300) -seed $(or $(SEED),1)
 
 fmt: ## format the code
 	gofmt -w $$(git ls-files '*.go')
