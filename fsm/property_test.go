@@ -216,7 +216,7 @@ func (w *random) nothingStarts(c Command, env Envelope, before struct{ runs, gra
 	after := w.starting()
 	on := func(match func(*saltpeter.Window) bool) bool {
 		return slices.ContainsFunc(s.windows.list, func(win *saltpeter.Window) bool {
-			return (win.End() == 0 || env.Millis < win.End()) && match(win)
+			return win.OffMillis == 0 && (win.UntilMillis == 0 || env.Millis < win.UntilMillis) && match(win)
 		})
 	}
 	if c.Code() != CodeBeginEpoch && after.runs > before.runs {

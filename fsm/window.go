@@ -32,11 +32,10 @@ func indexWindows(list []*saltpeter.Window) windows {
 	return w
 }
 
-// inForce reports whether a window is on for what is decided at millis. Windows begin with their commit, so one that is in
-// the record and has not ended is on, whatever a clock that lags behind the one that set it says.
+// inForce reports whether a window is on for what is decided at millis. Windows begin with their commit and are lifted by
+// one: whether the clock of whoever decides lags behind theirs makes no difference.
 func inForce(w *saltpeter.Window, millis int64) bool {
-	end := w.End()
-	return end == 0 || millis < end
+	return w.OffMillis == 0 && (w.UntilMillis == 0 || millis < w.UntilMillis)
 }
 
 // keepsTick reports whether a window keeps a tick that is decided at millis from being run: it is on, or the tick lies in
