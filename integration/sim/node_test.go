@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,7 +43,7 @@ type node struct {
 	offset  atomic.Int64 // of the wall clock, in ns
 	stopped atomic.Int64 // Unix ns of the last stop of the process, which excuses much
 
-	mu   sync.Mutex // guards life; held while a life begins or ends
+	turn chan struct{} // held while a life begins or ends: a channel, since time must go on for those who wait
 	life atomic.Pointer[life]
 }
 
@@ -65,7 +64,7 @@ type transferrer interface {
 }
 
 func newNode(w *world, name string) *node {
-	n := &node{w: w, name: name, memory: cluster.NewMemory(), disk: outlog.NewLossy(w.seed + uint64(name[0]))}
+	n := &node{w: w, name: name, turn: make(chan struct{}, 1), memory: cluster.NewMemory(), disk: outlog.NewLossy(w.seed + uint64(name[0]))}
 	n.config = filepath.Join(w.dir, name, "config")
 	n.data = filepath.Join(w.dir, name, "data")
 	for _, dir := range []string{n.config, n.data} {
@@ -86,8 +85,8 @@ func (n *node) wall() time.Time {
 
 // start begins a life; the node must not be alive.
 func (n *node) start() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	n.turn <- struct{}{}
+	defer func() { <-n.turn }()
 	if n.life.Load() != nil || n.w.ctx.Err() != nil {
 		return
 	}
@@ -131,8 +130,8 @@ func (n *node) restart(l *life) {
 
 // end brings a life to its end and frees what it held.
 func (n *node) end(l *life) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	n.turn <- struct{}{}
+	defer func() { <-n.turn }()
 	if n.life.Load() != l || l == nil {
 		return
 	}
