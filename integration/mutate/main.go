@@ -193,7 +193,7 @@ func gremlins(ctx context.Context, dir, pkg string, args ...string) (*report, er
 	if err := os.RemoveAll(out); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, "gremlins", append([]string{"unleash", "-o", out}, append(args, ".")...)...)
+	cmd := exec.CommandContext(ctx, "gremlins", append([]string{"unleash", "-o", out}, append(args, filepath.Join(dir, pkg))...)...)
 	cmd.Dir = filepath.Join(dir, pkg)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("gremlins in %s: %w: %s", pkg, err, text)
