@@ -4,12 +4,10 @@ package main
 import (
 	"os"
 
+	"github.com/syscollective/saltpeter/internal/buildinfo"
 	"github.com/syscollective/saltpeter/wrapper"
 )
 
-// version is set by the build.
-var version = "dev"
-
 func main() {
-	os.Exit(wrapper.Main(os.Args, version, wrapper.Streams{Out: os.Stdout, Err: os.Stderr}))
+	os.Exit(wrapper.Main(os.Args, buildinfo.Version(), wrapper.Streams{Out: os.Stdout, Err: os.Stderr}))
 }
