@@ -128,3 +128,11 @@ func TestDigestLeavesOutTheJobsPlace(t *testing.T) {
 		t.Fatalf("%+v, %v", back, err)
 	}
 }
+
+func TestGrantLimitIsWellBelowLost(t *testing.T) {
+	for lost, want := range map[time.Duration]time.Duration{time.Minute: 20 * time.Second, time.Hour: 20 * time.Second, 6 * time.Second: 2 * time.Second} {
+		if got := GrantLimit(lost); got != want {
+			t.Errorf("lost after %s: got %s, want %s", lost, got, want)
+		}
+	}
+}

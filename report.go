@@ -58,7 +58,17 @@ type Spec struct {
 	LogDir          string            `cbor:"14,keyasint,omitempty" json:"log_dir,omitempty"`
 	LogLevel        string            `cbor:"15,keyasint,omitempty" json:"log_level,omitempty"`
 	Heartbeat       time.Duration     `cbor:"16,keyasint" json:"heartbeat"`
+	// ExecWithin bounds the time between the ask and the execution on its grant; 0 = 20 s, which is also the most. It is
+	// well below lost_after, so that nothing starts after the record says that it was lost.
+	ExecWithin time.Duration `cbor:"17,keyasint,omitempty" json:"exec_within,omitempty"`
 }
+
+// execWithin is the longest time between an ask and the execution on its grant.
+const execWithin = 20 * time.Second
+
+// GrantLimit gives how long after its ask a grant may be executed, for a cluster that takes a target for lost after so
+// long a silence: a third of it, at most 20 s.
+func GrantLimit(lostAfter time.Duration) time.Duration { return min(execWithin, lostAfter/3) }
 
 // ResumeAsk is a wrapper's return after a break. Nonce is computed by the gateway from the secret that was presented.
 type ResumeAsk struct {

@@ -200,7 +200,7 @@ func (a *App) spec(ref saltpeter.TargetRef) *saltpeter.Spec {
 		Ref: ref, Run: r.ID, Job: r.Job, Machine: t.Machine, Command: def.Command, User: def.User, Cwd: def.Cwd, Env: def.Env,
 		Timeout: def.Timeout, SoftTimeout: def.SoftTimeout, KillGrace: def.KillGrace, OutputLimit: def.OutputLimit,
 		WaitForChildren: def.WaitForChildren, LogDir: def.WrapperLogDir, LogLevel: def.WrapperLogLevel,
-		Heartbeat: v.Settings().Heartbeat,
+		Heartbeat: v.Settings().Heartbeat, ExecWithin: saltpeter.GrantLimit(v.Settings().LostAfter),
 	}
 }
 

@@ -213,8 +213,8 @@ func (s *Session) onGrant(t *target, m *wire.Message) {
 	}
 	n := int(m.Ask)
 	switch {
-	case m.Spec != nil && n >= 1 && n <= len(t.asks) && s.parts.Boot()-t.asks[n-1] <= grantLimit:
-		t.spec, t.deadline = m.Spec, t.asks[n-1]+grantLimit
+	case m.Spec != nil && n >= 1 && n <= len(t.asks) && s.parts.Boot()-t.asks[n-1] <= limitOf(m.Spec):
+		t.spec, t.deadline = m.Spec, t.asks[n-1]+limitOf(m.Spec)
 		t.phase, t.askOpen = phaseGranted, false
 	case n >= 1 && n < len(t.asks) && t.askOpen: // a younger ask is on its way
 	case t.over:
@@ -336,4 +336,12 @@ func (s *Session) disown(t *target, why string) {
 	default:
 		t.leave()
 	}
+}
+
+// limitOf gives the time that may go by between an ask and the execution on its grant.
+func limitOf(spec *saltpeter.Spec) time.Duration {
+	if spec.ExecWithin > 0 {
+		return min(spec.ExecWithin, grantLimit)
+	}
+	return grantLimit
 }
