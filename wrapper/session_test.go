@@ -384,7 +384,7 @@ func TestBurstKeepsTheWindow(t *testing.T) {
 func TestStoppedAfterGrant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, says("", time.Second, 0))
-		w.Session.parts.Journal = &stoppingJournal{w.journal, w}
+		w.Session.parts.Journal = &stoppingJournal{w.journal, w, 90 * time.Second}
 		w.start(t)
 		w.wait(t, time.Minute)
 		r := w.first()
@@ -394,14 +394,31 @@ func TestStoppedAfterGrant(t *testing.T) {
 	})
 }
 
-// stoppingJournal is where a machine is suspended for 90 s.
+// A spec may bound the time between ask and start more closely: it follows lost_after of the cluster.
+func TestExecWithinOfTheSpec(t *testing.T) {
+	for within, runs := range map[time.Duration]bool{2 * time.Second: false, 10 * time.Second: true, time.Hour: true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 1, says("", time.Second, 0))
+			w.rec.targets[0].spec.ExecWithin = within
+			w.Session.parts.Journal = &stoppingJournal{w.journal, w, 5 * time.Second}
+			w.start(t)
+			w.wait(t, time.Minute)
+			if got := w.executor.executed() == 1; got != runs {
+				t.Errorf("within %s, stopped for 5 s: executed %v", within, got)
+			}
+		})
+	}
+}
+
+// stoppingJournal is where a machine is suspended.
 type stoppingJournal struct {
 	Journal
-	w *world
+	w   *world
+	nap time.Duration
 }
 
 func (j *stoppingJournal) Write(e Entry) error {
-	j.w.skew.Add(int64(90 * time.Second))
+	j.w.skew.Add(int64(j.nap))
 	return j.Journal.Write(e)
 }
 
