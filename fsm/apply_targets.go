@@ -213,9 +213,7 @@ func (c *EndRun) apply(a *applier) any {
 		return Done{}
 	}
 	r.Text = c.Text
-	if c.State == saltpeter.RunNoTargets {
-		a.runEvent(r, saltpeter.Event{Type: saltpeter.EventNoTargets, Text: c.Text})
-	} else {
+	if c.State == saltpeter.RunLaunchFailed {
 		a.runEvent(r, saltpeter.Event{Type: saltpeter.EventLauncherError, Text: c.Text})
 	}
 	a.finish(r, c.State)
@@ -242,7 +240,6 @@ func (c *Kill) apply(a *applier) any {
 	taken := a.kill(r, which, by)
 	a.touch(r.Num)
 	if r.State == saltpeter.RunClaimed {
-		r.draft = nil
 		a.finish(r, saltpeter.RunKilled)
 	}
 	a.finishIfDone(r)

@@ -93,7 +93,7 @@ func (a *applier) restored(r *run, reason string) {
 		}
 	}
 	if r.State == saltpeter.RunClaimed {
-		r.draft, r.Text = nil, reason
+		r.Text = reason
 		a.finish(r, saltpeter.RunLaunchFailed)
 	}
 	a.finishIfDone(r)

@@ -1,6 +1,10 @@
 package fsm
 
-import "github.com/syscollective/saltpeter"
+import (
+	"cmp"
+
+	"github.com/syscollective/saltpeter"
+)
 
 // ending is an outcome that is about to be written.
 type ending struct {
@@ -123,7 +127,7 @@ func (r *run) outcome() saltpeter.RunState {
 
 func (a *applier) finish(r *run, state saltpeter.RunState) {
 	s := a.s
-	r.State = state
+	r.State, r.draft = state, nil
 	r.EndedMillis = a.env.Millis
 	s.ends++
 	r.endOrder = s.ends
@@ -139,16 +143,20 @@ func (a *applier) finish(r *run, state saltpeter.RunState) {
 		j.lastEnd = r.Num
 		j.noteOutcome(r)
 	}
-	if state == saltpeter.RunNoTargets && r.Text == "" {
-		r.Text = "every machine that matched is under maintenance"
-		if r.size() == 0 {
-			r.Text = "no machine matched"
-		}
+	if state == saltpeter.RunNoTargets {
+		r.Text = cmp.Or(r.Text, noTargetsText(r))
 		a.runEvent(r, saltpeter.Event{Type: saltpeter.EventNoTargets, Text: r.Text})
 	}
 	a.touch(r.Num)
 	a.runEvent(r, saltpeter.Event{Type: saltpeter.EventRunFinished, State: state.String(), Text: r.Text,
 		Code: btoi(state != saltpeter.RunOK), OK: int(r.Counts[saltpeter.OK]), Counted: r.Counts.Counted()})
+}
+
+func noTargetsText(r *run) string {
+	if r.size() == 0 {
+		return "no machine matched"
+	}
+	return "every machine that matched is under maintenance"
 }
 
 // rename changes the outcome of a finished run after a late word.

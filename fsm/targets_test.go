@@ -167,6 +167,13 @@ func TestRunsWithoutTargets(t *testing.T) {
 			if got := w.job("j").Active; got != btoi(test.state == saltpeter.RunClaimed) {
 				t.Fatalf("%d active", got)
 			}
+			told := 0
+			for _, e := range w.events() {
+				told += btoi(e.Type == saltpeter.EventNoTargets && e.Text == test.text)
+			}
+			if told != btoi(test.state == saltpeter.RunNoTargets) {
+				t.Fatalf("told %d times that there are no targets", told)
+			}
 			if test.state.Final() {
 				w.plan(&EndRun{Run: num, State: saltpeter.RunLaunchFailed, Text: "later"})
 				if r := w.run(num); r.State != test.state || w.m.state.mutRun(num).draft != nil {
