@@ -67,7 +67,7 @@ func (c *call) getOutput() error {
 	if err != nil {
 		return err
 	}
-	out, err := c.s.node.Output(t.Ref)
+	out, err := c.s.node.Output(c.r.Context(), t.Ref)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ type Node interface {
 	// LiftWindow ends the windows of a scope and name that were set through the API, and tells how many.
 	LiftWindow(ctx context.Context, by saltpeter.Actor, scope saltpeter.Scope, name string, pause bool) (lifted int, err error)
 	// Output opens the stored output of a target.
-	Output(ref saltpeter.TargetRef) (Output, error)
+	Output(ctx context.Context, ref saltpeter.TargetRef) (Output, error)
 	// Status tells how the node is. It does not wait for anything.
 	Status(ctx context.Context) NodeStatus
 	// Changed gives a channel that is closed at the next change of this node's record.

@@ -165,7 +165,7 @@ func (a *App) openRecord() error {
 	cfg := cluster.Config{
 		ID: a.ident.NodeID, Name: n.Name, ClusterID: a.ident.ClusterID, Dir: filepath.Join(n.DataDir, "raft"), Memory: a.opts.Seams.Memory, FSM: a.machine,
 		Advertise: a.ident.NodeID, Peers: a.opts.Peers, Timings: a.opts.Timings,
-		Lead: a.lead, Handler: a.serveLeader, Logger: a.log, Registerer: a.registry,
+		Lead: a.lead, Handler: a.serveLeader, PeerHandler: a.servePeer, Logger: a.log, Registerer: a.registry,
 	}
 	if a.opts.Seams.FSM != nil {
 		cfg.FSM = a.opts.Seams.FSM(a.machine)
@@ -217,6 +217,7 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.changes.run(ctx, a) })
 	g.Go(func() error { return a.files.run(ctx) })
 	g.Go(func() error { return a.introduce(ctx) })
+	g.Go(func() error { return a.fetchSegments(ctx) })
 	g.Go(func() error { return a.jobLogs().Run(ctx) })
 	if a.listeners.wrapper != nil {
 		g.Go(func() error { return a.gateway.Serve(ctx, a.listeners.wrapper) })

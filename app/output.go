@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"io"
 
@@ -62,9 +63,12 @@ type output struct {
 	ref saltpeter.TargetRef
 }
 
-func (c control) Output(ref saltpeter.TargetRef) (api.Output, error) {
+func (c control) Output(ctx context.Context, ref saltpeter.TargetRef) (api.Output, error) {
 	if _, ok := c.a.machine.View().Target(ref); !ok {
 		return nil, saltpeter.Errorf(saltpeter.CodeNotFound, "no such target")
+	}
+	if c.a.lacksOutput() {
+		return c.a.remoteOutput(ctx, ref)
 	}
 	return output{c.a, ref}, nil
 }

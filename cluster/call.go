@@ -36,6 +36,30 @@ func (n *Node) Call(ctx context.Context, prio Priority, kind byte, payload []byt
 	return answer, err
 }
 
+// Ask has one node's PeerHandler answer, whether it leads or not. It makes one try: who asks has others to turn to.
+func (n *Node) Ask(ctx context.Context, id string, prio Priority, kind byte, payload []byte) ([]byte, error) {
+	if prio >= priorities {
+		return nil, fmt.Errorf("ask: unknown priority %d", prio)
+	}
+	if len(payload) > MaxPayload {
+		return nil, fmt.Errorf("%w: payload of %d bytes (allowed: %d)", ErrTooLarge, len(payload), MaxPayload)
+	}
+	for _, m := range n.Members() {
+		if m.ID != id {
+			continue
+		}
+		if m.Self {
+			return n.answer(ctx, &frame{typ: frameAsk, prio: prio, kind: kind, payload: payload})
+		}
+		l, err := n.links.to(m)
+		if err != nil {
+			return nil, err
+		}
+		return l.do(ctx, frameAsk, prio, kind, payload)
+	}
+	return nil, fmt.Errorf("ask %s: no member has this id", id)
+}
+
 // untilHandled repeats try until its outcome is something else than "certainly not handled".
 func (n *Node) untilHandled(ctx context.Context, try func(context.Context) error) error {
 	for pause := firstPause; ; pause = min(pause*2, longPause) {
@@ -87,6 +111,11 @@ func (n *Node) answer(ctx context.Context, f *frame) ([]byte, error) {
 		return binary.BigEndian.AppendUint64(nil, out.index), err
 	case framePeer:
 		return n.peerState().encode(), nil
+	case frameAsk:
+		if n.cfg.PeerHandler == nil {
+			return nil, &HandlerError{Text: fmt.Sprintf("no handler for questions of kind %d", f.kind)}
+		}
+		return n.cfg.PeerHandler(ctx, f.kind, f.payload)
 	default:
 		return n.handle(ctx, f.kind, f.payload)
 	}

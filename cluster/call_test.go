@@ -68,6 +68,7 @@ func withDesks(r *rig, desks map[string]*desk) func(id string, cfg *Config) {
 		d := &desk{id: id, node: func() *Node { return r.nodes[id].Node }, open: make(chan struct{})}
 		desks[id] = d
 		cfg.Handler = d.handle
+		cfg.PeerHandler = d.handle
 	}
 }
 
@@ -105,6 +106,34 @@ func TestCallReachesTheLeaderFromAnyNode(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A question is for one node, whoever leads.
+func TestAskReachesTheNodeThatIsNamed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r, _, _ := threeDesks(t, nil)
+		defer r.stopAll()
+		for _, from := range r.ids {
+			for _, to := range r.ids {
+				answer, err := r.nodes[from].Ask(within(5*time.Second), to, Low, askEcho, []byte("hello"))
+				if err != nil || string(answer) != to+" hello" {
+					t.Errorf("%s asked %s: %q, %v", from, to, answer, err)
+				}
+			}
+			if _, err := r.nodes[from].Ask(within(5*time.Second), "nobody", Low, askEcho, nil); err == nil {
+				t.Errorf("%s got an answer of nobody", from)
+			}
+			if _, err := r.nodes[from].Ask(within(5*time.Second), from, Low, askEcho, make([]byte, MaxPayload+1)); !errors.Is(err, ErrTooLarge) {
+				t.Errorf("%s asked too much: %v", from, err)
+			}
+			var far *HandlerError
+			for _, to := range r.ids {
+				if _, err := r.nodes[from].Ask(within(5*time.Second), to, Low, askFail, nil); to != from && !errors.As(err, &far) {
+					t.Errorf("%s asked %s what it can't answer: %v", from, to, err)
+				}
+			}
+		}
+	})
 }
 
 func TestErrorsAreTheSameFarAndNear(t *testing.T) {

@@ -60,6 +60,8 @@ type Config struct {
 	Timings Timings
 	Lead    Lead    // may be nil
 	Handler Handler // may be nil: then Call fails on every kind
+	// PeerHandler answers what other nodes Ask this one, leader or not; may be nil. ctx ends when nobody waits any more.
+	PeerHandler Handler
 
 	Logger     *slog.Logger          // nil = discard
 	Registerer prometheus.Registerer // nil = not registered

@@ -23,6 +23,7 @@ const (
 	frameCancel                       // the request with this id is no longer waited for
 	frameAnswer                       // payload: status, then what it says
 	framePing                         // keeps the link alive; answered with the same
+	frameAsk                          // for this very node's PeerHandler, whether it leads or not
 )
 
 // frameHead is length (of what follows it), type, priority, kind, id.
@@ -61,7 +62,7 @@ func readFrame(r *bufio.Reader) (*frame, error) {
 		return nil, noEOF(err)
 	}
 	f := &frame{typ: frameType(head[4]), prio: Priority(head[5]), kind: head[6], id: binary.BigEndian.Uint64(head[7:])}
-	if f.typ == 0 || f.typ > framePing || f.prio >= priorities {
+	if f.typ == 0 || f.typ > frameAsk || f.prio >= priorities {
 		return nil, fmt.Errorf("%w: type %d, priority %d", errFrame, f.typ, f.prio)
 	}
 	f.payload = make([]byte, size-(frameHead-4))

@@ -250,7 +250,7 @@ func (n *Node) Status(context.Context) api.NodeStatus {
 }
 
 // Output implements api.Node.
-func (n *Node) Output(ref saltpeter.TargetRef) (api.Output, error) {
+func (n *Node) Output(_ context.Context, ref saltpeter.TargetRef) (api.Output, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.rec.outputs[ref] == nil {
