@@ -162,7 +162,10 @@ func (ch *chain) finish(ctx context.Context) ([]violation, error) {
 		return nil, err
 	}
 	found := judge(e)
-	ch.log("judged: %s", e.size())
+	ch.log("judged: %s; %d violations", e.size(), len(found))
+	for _, v := range found {
+		ch.log("violation: %s", v.Say())
+	}
 	if err := ch.c.stopAll(); err != nil {
 		found = append(found, violation{"end", time.Now(), err.Error()})
 	}
