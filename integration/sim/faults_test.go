@@ -120,6 +120,7 @@ func (w *world) cutMachine(m *machine, do func(a, b string)) {
 // stopProcess is SIGSTOP and SIGCONT.
 func (w *world) stopProcess(ev event, n *node) {
 	w.lasting(ev, n.name, func() {
+		n.stopped.Store(time.Now().Add(ev.dur).UnixNano())
 		n.gate.close()
 		w.net.Pause(n.name)
 	}, func() {

@@ -96,3 +96,6 @@ func (g *gate) open() {
 		g.shut = nil
 	}
 }
+
+// clock gives an instant as the history writes it.
+func (h *history) clock(t time.Time) string { return fmt.Sprintf("%.3f", t.Sub(h.began).Seconds()) }

@@ -257,7 +257,10 @@ func (p *process) Read(b []byte) (int, error) {
 func (p *process) ReadRest([]byte) (int, error) { return 0, io.EOF }
 
 // StopReading implements wrapper.Process.
-func (p *process) StopReading() { p.r.Close() }
+func (p *process) StopReading() {
+	p.by.m.gate.pass()
+	p.r.Close()
+}
 
 // Wait implements wrapper.Process. A wrapper that was killed waits for nothing.
 func (p *process) Wait() {
@@ -282,6 +285,7 @@ func (p *process) Reap() syscall.WaitStatus {
 // SignalGroup implements wrapper.Process.
 func (p *process) SignalGroup(sig syscall.Signal) {
 	w := p.by.m.w
+	p.by.m.gate.pass()
 	if p.by.dead() || w.ctx.Err() != nil {
 		return
 	}
