@@ -203,5 +203,5 @@ func (s *state) rememberFiles(digest string) {
 	if len(kept) >= keepDigests {
 		kept = kept[1:]
 	}
-	s.digests = append(kept, digest)
+	s.digests = slices.Concat(kept, []string{digest})
 }

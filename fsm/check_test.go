@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -291,7 +292,7 @@ func checkOutput(t failer, m *Machine, taken map[saltpeter.TargetRef][]byte) {
 		}
 		got := make([]byte, len(want)+1)
 		n, err := m.Output().ReadAt(outKey(ref), got, 0)
-		if !bytes.Equal(got[:n], want) || len(want) > 0 && err == outlog.ErrNoOutput {
+		if !bytes.Equal(got[:n], want) || len(want) > 0 && errors.Is(err, outlog.ErrNoOutput) {
 			t.Fatalf("output of %v is %q, want %q (%v)", ref, got[:n], want, err)
 		}
 	}

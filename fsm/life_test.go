@@ -46,8 +46,10 @@ func TestSecondNonceIsRefused(t *testing.T) {
 	w := newWorld(t)
 	w.config(saltpeter.DefaultSettings(), testJob("j"))
 	_, l := w.running("j", t0+1, "a")
-	if !w.ask(l, 0, 1).Granted || !w.ask(l, 0, 1).Granted {
-		t.Fatal("the winner was refused")
+	for range 2 {
+		if !w.ask(l, 0, 1).Granted {
+			t.Fatal("the winner was refused")
+		}
 	}
 	if w.ask(l, 0, 2).Granted {
 		t.Fatal("a second nonce was granted")

@@ -3,7 +3,6 @@ package fsm
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -318,11 +317,4 @@ func (w *random) config() {
 	conf.Last, conf.Settings = true, settings
 	conf.Maintenance = saltpeter.FileMaintenance{Global: w.chance(5, "global"), Machines: pick(w, "machines", nil, nil, []string{"m1"})}
 	w.do(conf)
-}
-
-// isRefusal reports whether a command was refused.
-func isRefusal(res any) bool {
-	err, ok := res.(error)
-	_, refused := errors.AsType[*Refusal](err)
-	return ok && refused
 }

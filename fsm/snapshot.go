@@ -236,7 +236,7 @@ type snapshotReader struct {
 func (r *snapshotReader) take(n int) []byte {
 	b := make([]byte, n)
 	if r.err == nil {
-		if _, r.err = io.ReadFull(r.r, b); r.err == io.EOF {
+		if _, r.err = io.ReadFull(r.r, b); errors.Is(r.err, io.EOF) {
 			r.err = io.ErrUnexpectedEOF
 		}
 		r.sum.Write(b)
