@@ -44,7 +44,7 @@ func (s *Server) status(v View, n NodeStatus) Status {
 			Name: n.Name, ID: n.ID, Role: n.Role, Started: started(n.Started), Applied: n.Applied, Commit: n.Commit,
 		},
 		Cluster: ClusterInfo{ID: v.ClusterID(), Leader: n.Leader, Term: n.Term, Members: append([]Member{}, n.Members...)},
-		Version: n.Version, Time: TimeOf(now), Index: v.Index(), Auth: set.Auth,
+		Version: n.Version, Time: TimeOf(now), Index: v.Index(), Auth: set.Auth, Forming: n.Forming,
 		Launcher: Launcher{Kind: set.Launcher, Problem: n.Launcher},
 		Config: ConfigInfo{
 			Revision: rev.Number, Since: Time(rev.Millis), Actor: rev.Actor, Digest: rev.FilesDigest,

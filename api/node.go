@@ -88,6 +88,8 @@ type NodeStatus struct {
 	Faults []string
 	// Unready say why this node should not be sent requests yet, beside what the API sees by itself.
 	Unready []string
+	// Forming says why this node is no working member of a cluster: it waits, or was removed. Empty is well.
+	Forming string
 	// Launcher says how the launcher is: empty is well.
 	Launcher string
 }

@@ -119,7 +119,7 @@ func (rt *router) find(r *http.Request) (map[string]route, error) {
 		}
 	}
 	return nil, saltpeter.Errorf(saltpeter.CodeNotFound, "there is no %s", path).
-		WithHint("the API is under /api/v1: status, jobs, runs, maintenance, schedule/explain, version; a slash in a name is written %%2F")
+		WithHint("the API is under /api/v1: status, cluster, jobs, runs, maintenance, schedule/explain, version; a slash in a name is written %%2F")
 }
 
 func (res *resource) match(r *http.Request, given []string) bool {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -37,6 +38,8 @@ const (
 // Config is what a Server is made of. Node is required.
 type Config struct {
 	Node Node
+	// Cluster serves what is about members; nil leaves it out.
+	Cluster Membership
 	// Log takes what goes wrong inside; nil discards it.
 	Log *slog.Logger
 	// Metrics serves /metrics; nil leaves it out.
@@ -52,6 +55,7 @@ type Config struct {
 // Server is the HTTP API of one node.
 type Server struct {
 	node    Node
+	members Membership
 	log     *slog.Logger
 	metrics http.Handler
 	socket  string
@@ -67,7 +71,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("make api: no node")
 	}
 	s := &Server{
-		node: cfg.Node, log: cfg.Log, metrics: cfg.Metrics, socket: cfg.Socket, now: cfg.Now,
+		node: cfg.Node, members: cfg.Cluster, log: cfg.Log, metrics: cfg.Metrics, socket: cfg.Socket, now: cfg.Now,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -135,7 +139,9 @@ func (s *Server) Handler(origin Origin) http.Handler {
 	for path, methods := range s.open() {
 		mux.Handle(path, s.endpoint(origin, func(*http.Request) (map[string]route, error) { return methods, nil }))
 	}
-	router := newRouter(s.routes())
+	routes := s.routes()
+	maps.Copy(routes, s.clusterRoutes())
+	router := newRouter(routes)
 	mux.Handle("/", s.endpoint(origin, router.find))
 	cross := http.NewCrossOriginProtection()
 	cross.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

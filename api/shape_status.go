@@ -12,6 +12,7 @@ type Status struct {
 	Stale    bool        `json:"stale"` // there was no leader to ask: this is what the node knows
 	Auth     string      `json:"auth"`
 	Banner   string      `json:"banner,omitempty"`
+	Forming  string      `json:"forming,omitempty"` // why the node is no working member of a cluster
 	Launcher Launcher    `json:"launcher"`
 	Config   ConfigInfo  `json:"config"`
 	Jobs     JobsInfo    `json:"jobs"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/api"
 	"github.com/syscollective/saltpeter/cluster"
 	"github.com/syscollective/saltpeter/config"
@@ -76,6 +78,9 @@ type App struct {
 	files     *files
 	changes   *changes
 	listeners listeners
+
+	forming forming
+	restart chan error // one that ends Run so that the node begins again
 }
 
 type listeners struct {
@@ -86,7 +91,8 @@ type listeners struct {
 
 // New opens what a node needs: data directory, key, record, ports. Nothing runs before Run; Close undoes it.
 func New(opts Options) (*App, error) {
-	a := &App{opts: opts, log: opts.Log, wall: opts.Seams.Wall, registry: prometheus.NewRegistry(), started: time.Now()}
+	a := &App{opts: opts, log: opts.Log, wall: opts.Seams.Wall, registry: prometheus.NewRegistry(), started: time.Now(),
+		restart: make(chan error, 1)}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -109,16 +115,22 @@ func (a *App) open() error {
 		return fmt.Errorf("make data directory: %w", err)
 	}
 	var err error
-	if a.ident, err = loadIdentity(n.DataDir, a.opts.NodeID, a.opts.ClusterID); err != nil {
+	if a.ident, err = loadIdentity(n.DataDir, a.opts.NodeID, a.opts.ClusterID, len(n.Join) > 0); err != nil {
 		return err
 	}
-	if a.ring, err = loadKeys(n); err != nil {
+	if a.ring, err = loadKeys(n, a.ident.standing()); err != nil {
+		return err
+	}
+	a.files = newFiles(n, a.log.With("component", "config"))
+	if a.listen, err = config.Effective(*n, a.files.settings()); err != nil {
 		return err
 	}
 	if err := a.openRecord(); err != nil {
 		return err
 	}
-	a.files = newFiles(n, a.log.With("component", "config"))
+	if err := a.noteLog(); err != nil {
+		return err
+	}
 	return a.openPorts()
 }
 
@@ -137,17 +149,26 @@ func makeAbsolute(paths ...*string) error {
 	return nil
 }
 
-func loadKeys(n *config.Node) (*keys.Ring, error) {
-	if n.KeyFile != "" {
-		ring, err := keys.Load(n.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the cluster's key: %w", err)
+// loadKeys reads the cluster's key. A node that is alone makes one if it has none; to another it is given.
+func loadKeys(n *config.Node, s standing) (*keys.Ring, error) {
+	path := n.KeyFile
+	if path == "" {
+		path = filepath.Join(n.DataDir, "key")
+		if s == alone {
+			ring, err := keys.LoadOrCreate(path)
+			if err != nil {
+				return nil, fmt.Errorf("read this node's key: %w", err)
+			}
+			return ring, nil
 		}
-		return ring, nil
 	}
-	ring, err := keys.LoadOrCreate(filepath.Join(n.DataDir, "key"))
+	ring, err := keys.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, saltpeter.Errorf(saltpeter.CodeConfig, "the cluster's key is not at %s: %w", path, err).
+			WithHint("copy the key file of a node of the cluster there (mode 0600), or name it with --key-file")
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read this node's key: %w", err)
+		return nil, fmt.Errorf("read the cluster's key: %w", err)
 	}
 	return ring, nil
 }
@@ -165,7 +186,7 @@ func (a *App) openRecord() error {
 	cfg := cluster.Config{
 		ID: a.ident.NodeID, Name: n.Name, ClusterID: a.ident.ClusterID, Dir: filepath.Join(n.DataDir, "raft"), Memory: a.opts.Seams.Memory, FSM: a.machine,
 		Advertise: a.ident.NodeID, Peers: a.opts.Peers, Timings: a.opts.Timings,
-		Lead: a.lead, Handler: a.serveLeader, PeerHandler: a.servePeer, Logger: a.log, Registerer: a.registry,
+		Lead: a.lead, Handler: a.serveLeader, PeerHandler: a.servePeer, Vet: a.vet, NameOf: a.nameOf, Logger: a.log, Registerer: a.registry,
 	}
 	if a.opts.Seams.FSM != nil {
 		cfg.FSM = a.opts.Seams.FSM(a.machine)
@@ -208,7 +229,7 @@ func (a *App) Addresses() []net.Addr {
 }
 
 // Run serves until ctx ends or a part fails; then everything is stopped: first leadership is handed on, then the ports
-// close. Commands that run on machines go on.
+// close. Commands that run on machines go on. ErrRestart means that the node is to be made anew: see Serve.
 func (a *App) Run(ctx context.Context) error {
 	// Raft outlives the rest: what is in flight when ctx ends still gets its answer.
 	g, ctx := errgroup.WithContext(ctx)
@@ -216,9 +237,13 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.watchHalt(ctx) })
 	g.Go(func() error { return a.changes.run(ctx, a) })
 	g.Go(func() error { return a.files.run(ctx) })
-	g.Go(func() error { return a.introduce(ctx) })
-	g.Go(func() error { return a.fetchSegments(ctx) })
-	g.Go(func() error { return a.jobLogs().Run(ctx) })
+	g.Go(func() error { return a.watchRestart(ctx) })
+	g.Go(func() error { return a.form(ctx) })
+	if a.serves() {
+		g.Go(func() error { return a.introduce(ctx) })
+		g.Go(func() error { return a.fetchSegments(ctx) })
+		g.Go(func() error { return a.jobLogs().Run(ctx) })
+	}
 	if a.listeners.wrapper != nil {
 		g.Go(func() error { return a.gateway.Serve(ctx, a.listeners.wrapper) })
 	}

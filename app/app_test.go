@@ -13,20 +13,20 @@ import (
 
 func TestIdentityStaysWithItsDirectory(t *testing.T) {
 	dir := t.TempDir()
-	first, err := loadIdentity(dir, "", "")
+	first, err := loadIdentity(dir, "", "", false)
 	if err != nil || len(first.NodeID) != 36 || first.NodeID == first.ClusterID {
 		t.Fatalf("%+v, %v", first, err)
 	}
-	if again, err := loadIdentity(dir, "", ""); err != nil || again != first {
+	if again, err := loadIdentity(dir, "", "", false); err != nil || again != first {
 		t.Fatalf("%+v, %v", again, err)
 	}
-	if _, err := loadIdentity(dir, "another", first.ClusterID); err == nil {
+	if _, err := loadIdentity(dir, "another", first.ClusterID, false); err == nil {
 		t.Fatal("another node was let into the directory")
 	}
 	if err := os.WriteFile(filepath.Join(dir, "node.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := loadIdentity(dir, "", ""); err == nil || !strings.Contains(err.Error(), "node.json") {
+	if _, err := loadIdentity(dir, "", "", false); err == nil || !strings.Contains(err.Error(), "node.json") {
 		t.Fatalf("a torn file: %v", err)
 	}
 }

@@ -133,6 +133,9 @@ func (c control) Status(context.Context) api.NodeStatus {
 		out.Members = append(out.Members, api.Member{Name: names[m.ID].Name, ID: m.ID, Address: m.Addr, Voter: m.Voter, Leader: m.ID == st.LeaderID,
 			Version: names[m.ID].Version, ConfigDigest: names[m.ID].Files})
 	}
+	if out.Forming = a.forming.text(); out.Forming != "" {
+		out.Unready = append(out.Unready, out.Forming)
+	}
 	if st.Err != nil {
 		out.Faults = append(out.Faults, st.Err.Error())
 	}

@@ -124,8 +124,8 @@ func (a *App) gatewayURL() string {
 	if err != nil {
 		return ""
 	}
-	if a.opts.Node.Advertise != "" {
-		host = a.opts.Node.Advertise
+	if advertised := a.opts.Node.AdvertiseHost(); a.opts.Node.Advertise != "" {
+		host = advertised
 	} else if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = a.reachableHost()
 	}

@@ -17,31 +17,74 @@ import (
 // identity is who a node is, for as long as its data directory lives: a lost directory means a new id.
 type identity struct {
 	NodeID    string `json:"node_id"`    // UUID
-	ClusterID string `json:"cluster_id"` // UUID
+	ClusterID string `json:"cluster_id"` // UUID; empty = it waits to be admitted to a cluster
+
+	Several bool   `json:"several,omitempty"` // part of a cluster that may have several nodes: its node port is open
+	Found   bool   `json:"found,omitempty"`   // it is to write the first entry of its cluster's log
+	Log     bool   `json:"log,omitempty"`     // it has a log; if that is gone the node may not go on under its id
+	Removed string `json:"removed,omitempty"` // why it is no member any more
 }
 
-// loadIdentity reads node.json of the data directory, or writes it: with the ids that are given, else with new ones.
-func loadIdentity(dir, nodeID, clusterID string) (identity, error) {
-	path := filepath.Join(dir, "node.json")
+// standing is what a node is to a cluster. Only a restart of the node changes it.
+type standing int
+
+const (
+	alone   standing = iota // a cluster by itself, whose node port is closed
+	waiting                 // asks to be admitted; it never becomes a cluster by itself
+	several                 // a member of a cluster with an open node port
+	removed                 // was a member
+)
+
+func (id *identity) standing() standing {
+	switch {
+	case id.Removed != "":
+		return removed
+	case id.ClusterID == "":
+		return waiting
+	case id.Several:
+		return several
+	default:
+		return alone
+	}
+}
+
+func nodeFile(dir string) string { return filepath.Join(dir, "node.json") }
+
+// save writes node.json.
+func (id *identity) save(dir string) error {
+	text, err := json.MarshalIndent(id, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode node identity: %w", err)
+	}
+	return writeSynced(nodeFile(dir), append(text, '\n'))
+}
+
+// loadIdentity reads node.json of the data directory, or writes it: with the ids that are given, else with new ones. A
+// node that is to join others has no cluster at first.
+func loadIdentity(dir, nodeID, clusterID string, join bool) (identity, error) {
+	path := nodeFile(dir)
 	var id identity
 	text, err := os.ReadFile(path)
 	switch {
 	case err == nil:
-		if err := json.Unmarshal(text, &id); err != nil || id.NodeID == "" || id.ClusterID == "" {
+		if err := json.Unmarshal(text, &id); err != nil || id.NodeID == "" {
 			return id, fmt.Errorf("read %s: it does not name a node and a cluster", path)
 		}
 		if nodeID != "" && id.NodeID != nodeID || clusterID != "" && id.ClusterID != clusterID {
 			return id, fmt.Errorf("data directory %s belongs to node %s of cluster %s", dir, id.NodeID, id.ClusterID)
 		}
-		return id, nil
+		if id.ClusterID != "" || join {
+			return id, nil
+		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return id, fmt.Errorf("read node identity: %w", err)
+	default:
+		id.NodeID = orUUID(nodeID)
 	}
-	id = identity{NodeID: orUUID(nodeID), ClusterID: orUUID(clusterID)}
-	if text, err = json.MarshalIndent(id, "", "  "); err != nil {
-		return id, fmt.Errorf("encode node identity: %w", err)
+	if !join {
+		id.ClusterID = orUUID(clusterID)
 	}
-	return id, writeSynced(path, append(text, '\n'))
+	return id, id.save(dir)
 }
 
 func orUUID(id string) string {

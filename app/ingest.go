@@ -19,7 +19,9 @@ const (
 	askReport
 	askLock
 	askHeard
-	askChange // a change that a person or a node asks for: see control.go
+	askChange   // a change that a person or a node asks for: see control.go
+	askRemove   // a member
+	askTransfer // leadership
 )
 
 // answer is what comes back from the leader: a body, or an error for people.
@@ -48,6 +50,10 @@ func (a *App) serveLeader(ctx context.Context, kind byte, payload []byte) ([]byt
 		return serve(ctx, payload, a.heard)
 	case askChange:
 		return serve(ctx, payload, a.change)
+	case askRemove:
+		return serve(ctx, payload, a.removeMember)
+	case askTransfer:
+		return serve(ctx, payload, a.transferLeader)
 	default:
 		return nil, fmt.Errorf("request kind %d", kind)
 	}

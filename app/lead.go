@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -109,11 +110,13 @@ func (a *App) launcherState(set *saltpeter.Settings) string {
 	return "no Salt connection: this version has no Salt launcher yet; ticks are recorded as skipped (set launcher: local in saltpeter_config to let this host play the machines)"
 }
 
-// gatewayURLs lists where wrappers may dial: this node first.
+// gatewayURLs lists where wrappers may dial: this node first, then the other members.
 func (a *App) gatewayURLs() []string {
 	urls := []string{a.gatewayURL()}
+	members := a.node.Members()
 	for _, n := range a.machine.View().Nodes() {
-		if n.ID != a.ident.NodeID && n.Gateway != "" {
+		member := slices.ContainsFunc(members, func(m cluster.Member) bool { return m.ID == n.ID })
+		if member && n.ID != a.ident.NodeID && n.Gateway != "" {
 			urls = append(urls, n.Gateway)
 		}
 	}

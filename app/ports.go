@@ -11,31 +11,41 @@ import (
 
 	"github.com/syscollective/saltpeter/api"
 	"github.com/syscollective/saltpeter/cluster"
-	"github.com/syscollective/saltpeter/config"
 	"github.com/syscollective/saltpeter/launcher/local"
 	"github.com/syscollective/saltpeter/wsgateway"
 )
 
-// openNodePort opens the port between nodes. A node that is alone has none to talk to and keeps it closed to others: it
-// listens on an address of the loopback that nobody is told.
+// openNodePort opens the port between nodes. A node that is alone, or was removed, has none to talk to and keeps it closed
+// to others: it listens on an address of the loopback that nobody is told.
 func (a *App) openNodePort(cfg *cluster.Config) error {
 	cfg.Dial = a.opts.Seams.Dial
 	if cfg.Dial == nil {
 		var d net.Dialer
 		cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
 	}
-	addr := "127.0.0.1:0"
+	addr, closed := "127.0.0.1:0", true
 	for _, p := range a.opts.Peers {
 		if p.ID == cfg.ID {
-			addr, cfg.Advertise = p.Addr, p.Addr
+			addr, cfg.Advertise, closed = p.Addr, p.Addr, false
 		}
+	}
+	switch s := a.ident.standing(); {
+	case s == removed:
+		cfg.Dial = func(context.Context, string) (net.Conn, error) { return nil, errRemoved }
+	case s != alone:
+		advertise, err := a.opts.Node.AdvertiseNode(net.LookupHost)
+		if err != nil {
+			return err
+		}
+		addr, cfg.Advertise, closed = a.listen.Node, advertise, false
+		cfg.Wait = !a.ident.Found
 	}
 	ln, err := a.listenTCP("node", addr)
 	if err != nil {
 		return fmt.Errorf("open node port: %w", err)
 	}
 	cfg.Listener = ln
-	if len(a.opts.Peers) == 0 {
+	if closed {
 		return nil
 	}
 	if cfg.TLS, err = a.ring.NodeTLS(cfg.ID); err != nil {
@@ -54,15 +64,14 @@ func (a *App) listenTCP(what, addr string) (net.Listener, error) {
 
 // openPorts opens the ports of API and gateway, where this node's files and flags say.
 func (a *App) openPorts() error {
-	var err error
-	if a.listen, err = config.Effective(a.opts.Node, a.files.settings()); err != nil {
-		return err
-	}
 	if err := a.openAPI(); err != nil {
 		return err
 	}
-	if a.listeners.wrapper, err = a.listenTCP("wrapper", a.listen.Wrapper); err != nil {
-		return fmt.Errorf("open wrapper port: %w", err)
+	if a.serves() {
+		var err error
+		if a.listeners.wrapper, err = a.listenTCP("wrapper", a.listen.Wrapper); err != nil {
+			return fmt.Errorf("open wrapper port: %w", err)
+		}
 	}
 	return a.openGateway()
 }
@@ -83,7 +92,7 @@ func (a *App) openAPI() error {
 			return err
 		}
 	}
-	a.api, err = api.New(api.Config{Node: control{a}, Log: a.log.With("component", "api"), Socket: a.listen.Socket, Now: a.wall,
+	a.api, err = api.New(api.Config{Node: control{a}, Cluster: members{a}, Log: a.log.With("component", "api"), Socket: a.listen.Socket, Now: a.wall,
 		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{})})
 	return err
 }

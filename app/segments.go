@@ -20,6 +20,7 @@ import (
 const (
 	peerSegment byte = iota + 1
 	peerOutput
+	peerReport // how it is: see members.go
 )
 
 const (
@@ -52,6 +53,8 @@ func (a *App) servePeer(_ context.Context, kind byte, payload []byte) ([]byte, e
 		return answerPeer(payload, a.segmentPiece)
 	case peerOutput:
 		return answerPeer(payload, a.outputPiece)
+	case peerReport:
+		return answerPeer(payload, a.tell)
 	default:
 		return nil, fmt.Errorf("question of kind %d", kind)
 	}

@@ -116,6 +116,8 @@ func (n *Node) answer(ctx context.Context, f *frame) ([]byte, error) {
 			return nil, &HandlerError{Text: fmt.Sprintf("no handler for questions of kind %d", f.kind)}
 		}
 		return n.cfg.PeerHandler(ctx, f.kind, f.payload)
+	case frameApply:
+		return n.answerApplication(ctx, f.payload)
 	default:
 		return n.handle(ctx, f.kind, f.payload)
 	}

@@ -55,6 +55,7 @@ type Config struct {
 	Dial      func(ctx context.Context, addr string) (net.Conn, error)
 	Advertise string        // host:port under which others reach Listener
 	Peers     []Peer        // voters of a fresh data directory; empty = this node alone
+	Wait      bool          // a fresh data directory gets no configuration: the node waits until it is admitted (see Apply)
 	TLS       *keys.NodeTLS // nil = no TLS, ids are believed: tests only
 
 	Timings Timings
@@ -62,6 +63,11 @@ type Config struct {
 	Handler Handler // may be nil: then Call fails on every kind
 	// PeerHandler answers what other nodes Ask this one, leader or not; may be nil. ctx ends when nobody waits any more.
 	PeerHandler Handler
+
+	// Vet is asked by the leader before a node is admitted, one at a time; a reason refuses it. May be nil.
+	Vet func(ctx context.Context, a Applicant) (reason string, err error)
+	// NameOf gives a member's name for texts, empty if it is not known. May be nil.
+	NameOf func(id string) string
 
 	Logger     *slog.Logger          // nil = discard
 	Registerer prometheus.Registerer // nil = not registered

@@ -24,6 +24,7 @@ const (
 	frameAnswer                       // payload: status, then what it says
 	framePing                         // keeps the link alive; answered with the same
 	frameAsk                          // for this very node's PeerHandler, whether it leads or not
+	frameApply                        // an application to be a member, for the leader
 )
 
 // frameHead is length (of what follows it), type, priority, kind, id.
@@ -62,7 +63,7 @@ func readFrame(r *bufio.Reader) (*frame, error) {
 		return nil, noEOF(err)
 	}
 	f := &frame{typ: frameType(head[4]), prio: Priority(head[5]), kind: head[6], id: binary.BigEndian.Uint64(head[7:])}
-	if f.typ == 0 || f.typ > frameAsk || f.prio >= priorities {
+	if f.typ == 0 || f.typ > frameApply || f.prio >= priorities {
 		return nil, fmt.Errorf("%w: type %d, priority %d", errFrame, f.typ, f.prio)
 	}
 	f.payload = make([]byte, size-(frameHead-4))

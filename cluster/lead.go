@@ -64,6 +64,11 @@ func (n *Node) work(ctx context.Context, term uint64) error {
 	defer n.metrics.leading.Set(0)
 	defer n.leading.Store(nil)
 	n.leaderWatch.notify() // requests that wait for a leader find it here now
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	group.Go(func() { n.settle(ctx) })
 	if n.cfg.Lead == nil {
 		<-ctx.Done()
 		return nil

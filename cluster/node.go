@@ -43,6 +43,7 @@ type Node struct {
 
 	leading      atomic.Pointer[leadership]
 	transferring atomic.Bool
+	changing     chan struct{} // held by who changes the members
 	closing      chan struct{} // closed when Run begins to end, or Close is called
 	closeOnce    sync.Once
 	failed       chan struct{} // closed once failErr is set
@@ -70,7 +71,8 @@ func Open(cfg Config) (*Node, error) {
 		return nil, fmt.Errorf("open node: %w", err)
 	}
 	n := &Node{cfg: cfg, log: cfg.Logger.With("component", "cluster"), leaderWatch: newWatch(),
-		closing: make(chan struct{}), failed: make(chan struct{})}
+		changing: make(chan struct{}, 1),
+		closing:  make(chan struct{}), failed: make(chan struct{})}
 	if err := n.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open node: %w", err), n.release())
 	}
@@ -165,6 +167,11 @@ func (n *Node) openPort(raftLog *raftLogger) {
 		err := serveLink(ctx, conn, 2*n.cfg.Timings.RPC, n.answer)
 		n.log.Debug("link ended", "node", peer, "err", err)
 	}
+	n.port.apply = func(ctx context.Context, conn net.Conn, peer string) {
+		if err := n.answerApplicant(ctx, conn, peer); err != nil {
+			n.log.Debug("applicant not answered", "node", peer, "err", err)
+		}
+	}
 	n.links = &links{port: n.port, spawn: n.spawn, links: map[string]*link{}}
 	n.trans = &transport{contact: &n.contact, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: raftLayer{n.port}, MaxPool: poolPerPeer, Timeout: n.cfg.Timings.RPC,
@@ -197,7 +204,7 @@ func (n *Node) newRaft(rc *raft.Config, conf raft.Configuration, snapshots *usab
 	begun := make(chan struct{})
 	go func() {
 		defer close(begun)
-		if snapshots.none() {
+		if snapshots.none() && !n.cfg.Wait {
 			err = n.stores.bootstrap(conf)
 		}
 		if err == nil {

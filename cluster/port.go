@@ -20,6 +20,7 @@ import (
 const (
 	speakRaft = 'R'
 	speakLink = 'F'
+	speakJoin = 'J'
 
 	prefaceVersion = 1
 	maxHandshakes  = 64 // connections that have not said who they are
@@ -29,7 +30,7 @@ const (
 var errRefused = errors.New("connection refused")
 
 // port is the one TCP port between nodes, both sides of it: Raft and the forwarding link, told apart by the first byte, both
-// inside mutual TLS. It takes connections from members of the Raft configuration only.
+// inside mutual TLS. It takes connections from members of the Raft configuration only, but for those who ask to become one.
 type port struct {
 	self, cluster string
 	advertise     string
@@ -39,6 +40,7 @@ type port struct {
 	timings       Timings
 	members       func() []Member
 	serve         func(ctx context.Context, conn net.Conn, peer string) // the link's side of a connection
+	apply         func(ctx context.Context, conn net.Conn, peer string) // an applicant's connection
 	log           *slog.Logger
 	metrics       *metrics
 
@@ -156,8 +158,13 @@ func (p *port) accept(ctx context.Context, raw net.Conn, free, shaken func()) {
 		p.refuse(tracked, "handshake", err)
 		return
 	}
-	if kind == speakLink {
+	switch kind {
+	case speakLink:
 		p.serve(ctx, conn, peer)
+		conn.Close()
+		return
+	case speakJoin:
+		p.apply(ctx, conn, peer)
 		conn.Close()
 		return
 	}
@@ -200,16 +207,23 @@ func (p *port) handshake(ctx context.Context, tracked *portConn) (conn net.Conn,
 // checkPreface refuses whoever is of another cluster, meant another node, is not the node of its certificate, or no member.
 func (p *port) checkPreface(said preface, proved string) error {
 	switch {
-	case said.kind != speakRaft && said.kind != speakLink:
+	case said.kind != speakRaft && said.kind != speakLink && said.kind != speakJoin:
 		return fmt.Errorf("%w: it speaks %q", errRefused, said.kind)
-	case said.cluster != p.cluster:
+	case said.kind != speakJoin && said.cluster != p.cluster:
 		return fmt.Errorf("%w: it is of cluster %q", errRefused, said.cluster)
 	case said.to != "" && said.to != p.self:
 		return fmt.Errorf("%w: it dialed node %q", errRefused, said.to)
 	case p.tls != nil && said.from != proved:
 		return fmt.Errorf("%w: it says it is node %q, its certificate is %q's", errRefused, said.from, proved)
 	}
-	for _, m := range p.members() {
+	if said.kind == speakJoin { // the leader says why it is refused
+		return nil
+	}
+	members := p.members()
+	if len(members) == 0 && p.cluster != "" {
+		return nil // a node that was admitted takes its first configuration from whoever is of its cluster
+	}
+	for _, m := range members {
 		if m.ID == said.from {
 			return nil
 		}

@@ -52,7 +52,7 @@ func (s *session) read(ctx context.Context, group *sync.WaitGroup) error {
 			s.cancel(f.id)
 		case framePing:
 			s.out.put(&frame{typ: framePing, prio: High})
-		case frameRequest, frameBarrier, framePeer, frameAsk:
+		case frameRequest, frameBarrier, framePeer, frameAsk, frameApply:
 			reqCtx, err := s.begin(ctx, f)
 			if err != nil {
 				return err

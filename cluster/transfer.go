@@ -34,14 +34,17 @@ func decodePeerState(data []byte) (peerState, error) {
 // TransferLeadership hands leadership to the voter with the longest log among those that answer now. It returns
 // ErrNotLeader or ErrNoSuccessor, with nothing changed, or nil once this node no longer leads. A transfer that was begun
 // and failed ends the node: it can leave Raft refusing every write for ever, in this leadership and in later ones.
-func (n *Node) TransferLeadership(ctx context.Context) error {
+func (n *Node) TransferLeadership(ctx context.Context) error { return n.TransferTo(ctx, "") }
+
+// TransferTo hands leadership to one voter, or to any if id is empty, as TransferLeadership does.
+func (n *Node) TransferTo(ctx context.Context, id string) error {
 	if n.raft.State() != raft.Leader {
 		return n.notLeader()
 	}
 	if len(n.otherVoters()) == 0 {
 		return ErrNoSuccessor
 	}
-	to, err := n.successor(ctx)
+	to, err := n.successor(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -73,9 +76,9 @@ func (n *Node) otherVoters() []Member {
 	return others
 }
 
-// successor asks all other voters and takes the one whose log reaches furthest. One that doesn't answer within an election
+// successor asks all other voters, or the one with the id, and takes the one whose log reaches furthest. One that doesn't answer within an election
 // timeout is cut off, or as good as.
-func (n *Node) successor(ctx context.Context) (Member, error) {
+func (n *Node) successor(ctx context.Context, id string) (Member, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timings.Election)
 	defer cancel()
 	var (
@@ -85,6 +88,9 @@ func (n *Node) successor(ctx context.Context) (Member, error) {
 		log   peerState
 	)
 	for _, m := range n.otherVoters() {
+		if id != "" && m.ID != id {
+			continue
+		}
 		group.Go(func() {
 			state, err := n.askPeer(ctx, m)
 			mu.Lock()

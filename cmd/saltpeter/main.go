@@ -56,6 +56,9 @@ func run() int {
 	defer stop()
 	if err := serve(ctx, node); err != nil {
 		fmt.Fprintf(os.Stderr, "error: %v\n", err)
+		if e, ok := errors.AsType[*saltpeter.Error](err); ok && e.Hint != "" {
+			fmt.Fprintf(os.Stderr, "  %s\n", e.Hint)
+		}
 		return exitFailed
 	}
 	return 0
@@ -77,10 +80,5 @@ func serve(ctx context.Context, node config.Node) error {
 	if err := compose(&opts); err != nil {
 		return err
 	}
-	a, err := app.New(opts)
-	if err != nil {
-		return err
-	}
-	log.Info("node started", "node", node.Name, "version", buildinfo.Version(), "config", node.ConfigDir, "data", node.DataDir)
-	return errors.Join(a.Run(ctx), a.Close())
+	return app.Serve(ctx, opts)
 }

@@ -123,6 +123,9 @@ func (c *cli) showWarnings(s *api.Status) error {
 	for _, f := range s.Faults {
 		add(red, "%s", f)
 	}
+	if s.Forming != "" {
+		add(yellow, "%s", s.Forming)
+	}
 	if s.Banner != "" {
 		add(yellow, "%s", s.Banner)
 	}

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/api"
+	"github.com/syscollective/saltpeter/api/client"
+)
+
+// clockLimit is how far a member's clock may be off before it is marked, in milliseconds.
+const clockLimit = 1000
+
+func (c *cli) clusterCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cluster",
+		Short: "Show the cluster, begin one, and change its members",
+		Args:  c.noCommand,
+		RunE:  c.asking(c.clusterStatus),
+	}
+	var force bool
+	remove := &cobra.Command{
+		Use: "remove NODE", Short: "Take a node out of the cluster, named by name or id", Args: exactly("NODE"),
+		RunE: c.asking(func(ctx context.Context, cl *client.Client, args []string) error {
+			got, err := cl.RemoveMember(ctx, args[0], force)
+			return c.gone(got, err)
+		}),
+	}
+	leave := &cobra.Command{
+		Use: "leave", Short: "Take the node that is asked out of the cluster", Args: exactly(),
+		RunE: c.asking(func(ctx context.Context, cl *client.Client, _ []string) error {
+			got, err := cl.LeaveCluster(ctx, force)
+			return c.gone(got, err)
+		}),
+	}
+	for _, sub := range []*cobra.Command{remove, leave} {
+		sub.Flags().BoolVar(&force, "force", false, "also if no node may fail afterwards; a majority always remains")
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use: "status", Short: "Show how the members are; the exit code is 1 while something is wrong", Args: exactly(), RunE: c.asking(c.clusterStatus),
+	}, &cobra.Command{
+		Use: "members", Short: "List the members", Args: exactly(), RunE: c.asking(c.clusterMembers),
+	}, &cobra.Command{
+		Use: "init", Short: "Make the node that is asked the first of a cluster: once, on one node", Args: exactly(), RunE: c.asking(c.clusterInit),
+	}, &cobra.Command{
+		Use: "transfer-leader [NODE]", Short: "Hand leadership to a node, or to any that can take it", Args: between(0, "NODE"), RunE: c.asking(c.transferLeader),
+	}, remove, leave)
+	return cmd
+}
+
+// asking makes a command of what asks a node and answers.
+func (c *cli) asking(f func(ctx context.Context, cl *client.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		cl, err := c.connect()
+		if err != nil {
+			return err
+		}
+		ctx, cancel := c.within(cmd.Context())
+		defer cancel()
+		return f(ctx, cl, args)
+	}
+}
+
+func (c *cli) clusterStatus(ctx context.Context, cl *client.Client, _ []string) error {
+	answer, err := cl.Cluster(ctx)
+	if err != nil {
+		return err
+	}
+	if c.json() {
+		err = c.printJSON(answer.Raw)
+	} else {
+		err = c.showCluster(&answer.Value)
+	}
+	if err == nil && !answer.Value.Healthy {
+		return exitError(exitFailed)
+	}
+	return err
+}
+
+func (c *cli) showCluster(cl *api.Cluster) error {
+	health := c.paint(green, "HEALTHY")
+	if !cl.Healthy {
+		health = c.paint(red, "NOT HEALTHY")
+	}
+	leader := "no leader"
+	if cl.Leader != "" {
+		leader = fmt.Sprintf("leader %s, term %d", printable(cl.Leader), cl.Term)
+	}
+	id := cl.ID
+	if id == "" {
+		id = "none"
+	}
+	err := c.print("Cluster   %s (%s) · %s · can lose %s        %s\n", printable(id), plural(cl.Voters, "voter"), health, plural(cl.CanLose, "node"), leader)
+	if err != nil {
+		return err
+	}
+	if len(cl.Members) > 0 {
+		t := &table{head: []string{"NODE", "ROLE", "VOTER", "ADDRESS", "VERSION", "APPLIED", "LAG", "CONTACT", "CLOCK"}}
+		for i := range cl.Members {
+			m := &cl.Members[i]
+			t.row(m.Name, role(m), yes(m.Voter), m.Address, m.Version, applied(m.Applied), millis(m.Lag, "%d"), millis(m.ContactMillis, "%dms"), millis(m.ClockMillis, "%+dms"))
+		}
+		if err := c.show(t); err != nil {
+			return err
+		}
+	}
+	for _, remark := range remarks(cl) {
+		if err := c.print("%s\n", c.paint(yellow, "! "+printable(remark))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func role(m *api.ClusterMember) cell {
+	switch m.State {
+	case "leader":
+		return cell{m.State, green}
+	case "follower":
+		return cell{m.State, plain}
+	default:
+		return cell{m.State, red}
+	}
+}
+
+func yes(is bool) string {
+	if is {
+		return "yes"
+	}
+	return "no"
+}
+
+func applied(n uint64) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.FormatUint(n, 10)
+}
+
+// remarks tells what somebody should look at.
+func remarks(cl *api.Cluster) []string {
+	var out []string
+	if cl.Forming != "" {
+		out = append(out, cl.Forming)
+	}
+	var leader *api.ClusterMember
+	for i := range cl.Members {
+		if cl.Members[i].Leader {
+			leader = &cl.Members[i]
+		}
+	}
+	for i := range cl.Members {
+		m := &cl.Members[i]
+		var why []string
+		switch {
+		case m.State == "unreachable":
+			why = append(why, "does not answer")
+		case !m.Voter:
+			why = append(why, "is catching up and does not vote yet")
+		}
+		if leader != nil && m.Version != "" && m.Version != leader.Version {
+			why = append(why, "version differs from the leader's")
+		}
+		if leader != nil && m.ConfigDigest != "" && m.ConfigDigest != leader.ConfigDigest {
+			why = append(why, "configuration files differ from the leader's")
+		}
+		if m.ClockMillis != nil && max(*m.ClockMillis, -*m.ClockMillis) > clockLimit {
+			why = append(why, fmt.Sprintf("clock is %s off (limit 1s)", time.Duration(*m.ClockMillis)*time.Millisecond))
+		}
+		if len(why) > 0 {
+			out = append(out, m.Name+": "+strings.Join(why, "; "))
+		}
+	}
+	return out
+}
+
+func (c *cli) clusterMembers(ctx context.Context, cl *client.Client, _ []string) error {
+	answer, err := cl.Cluster(ctx)
+	if err != nil {
+		return err
+	}
+	if c.json() {
+		return c.printValue(answer.Value.Members)
+	}
+	t := &table{head: []string{"NODE", "ID", "ADDRESS", "VOTER", "LEADER"}}
+	for i := range answer.Value.Members {
+		m := &answer.Value.Members[i]
+		t.row(m.Name, m.ID, m.Address, yes(m.Voter), yes(m.Leader))
+	}
+	return c.show(t)
+}
+
+// clusterInit waits until the node leads what it has begun: it begins again in between.
+func (c *cli) clusterInit(ctx context.Context, cl *client.Client, _ []string) error {
+	answer, err := cl.InitCluster(ctx)
+	if err != nil {
+		return err
+	}
+	begun := answer.Value
+	for {
+		now, err := cl.Cluster(ctx)
+		if err == nil && now.Value.ID == begun.ID && now.Value.Forming == "" && now.Value.Leader != "" && hasAddress(&now.Value, begun.Address) {
+			break
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return saltpeter.Errorf(saltpeter.CodeTimeout, "cluster %s is begun, but %s does not lead it yet", begun.ID, begun.Node).WithHint("see: spctl cluster status, and the node's log")
+		}
+	}
+	if c.json() {
+		return c.printJSON(answer.Raw)
+	}
+	return c.print("cluster %s is begun on %s\nto add a node, give it the same key file and start it with: --join %s\n", begun.ID, printable(begun.Node), begun.Address)
+}
+
+// hasAddress says whether the first node is known by its address already: the cluster of a node that was alone had none.
+func hasAddress(cl *api.Cluster, addr string) bool {
+	for i := range cl.Members {
+		if cl.Members[i].Address == addr {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *cli) transferLeader(ctx context.Context, cl *client.Client, args []string) error {
+	to := ""
+	if len(args) > 0 {
+		to = args[0]
+	}
+	answer, err := cl.TransferLeader(ctx, to)
+	if err != nil {
+		return err
+	}
+	t := answer.Value
+	switch {
+	case c.json():
+		return c.printJSON(answer.Raw)
+	case t.From == t.To:
+		return c.print("%s leads already (term %d)\n", printable(t.To), t.Term)
+	}
+	return c.print("leadership %s → %s in %d ms (term %d)\n", printable(t.From), printable(t.To), t.Millis, t.Term)
+}
+
+func (c *cli) gone(answer client.Answer[api.Removed], err error) error {
+	if err != nil {
+		return err
+	}
+	if c.json() {
+		return c.printJSON(answer.Raw)
+	}
+	return c.print("%s is removed; %s left\n", printable(answer.Value.Name), plural(answer.Value.Voters, "voter"))
+}
