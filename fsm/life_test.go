@@ -54,6 +54,9 @@ func TestSecondNonceIsRefused(t *testing.T) {
 	if w.ask(l, 0, 2).Granted {
 		t.Fatal("a second nonce was granted")
 	}
+	if w.target(refOf(l, 0)).TwoHosts {
+		t.Fatal("one boot id was taken for two")
+	}
 	if ans := w.say(refOf(l, 0), 2, saltpeter.Word{Kind: saltpeter.WordStarted}); ans.Refused == "" {
 		t.Fatal("a stranger's word was taken")
 	}

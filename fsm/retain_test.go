@@ -239,3 +239,15 @@ func TestNoJobStarves(t *testing.T) {
 		t.Fatal("y starved")
 	}
 }
+
+func TestALowerLimitIsSeen(t *testing.T) {
+	w := newWorld(t)
+	w.config(limits(func(*saltpeter.Settings) {}), testJob("a"))
+	for range 5 {
+		w.ended("a", 0)
+	}
+	w.config(limits(func(s *saltpeter.Settings) { s.HistoryRuns = 2 }), testJob("a"))
+	w.now += 2 * hour
+	w.do(&Retain{})
+	w.wantKept(4, 5)
+}
