@@ -9,6 +9,7 @@ import (
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/cluster"
 	"github.com/syscollective/saltpeter/fsm"
+	"github.com/syscollective/saltpeter/wsgateway"
 )
 
 // Kinds of requests to the leader. The numbers are on the link between nodes: append only.
@@ -251,9 +252,20 @@ func (a *App) heard(_ context.Context, refs []saltpeter.TargetRef) (struct{}, er
 	return struct{}{}, nil
 }
 
-// tokens verifies start tokens against the epoch of this node's record.
+// tokens verifies start tokens against the epoch of this node's record. A record that is behind, as after a start, may have
+// another epoch: nothing is refused without a barrier.
 type tokens struct{ a *App }
 
-func (t tokens) Verify(launch saltpeter.LaunchID, token string) error {
+func (t tokens) Verify(ctx context.Context, launch saltpeter.LaunchID, token string) error {
+	if t.verify(launch, token) == nil {
+		return nil
+	}
+	if _, err := t.a.node.Barrier(ctx); err != nil {
+		return fmt.Errorf("%w: %w", wsgateway.ErrTokenUnchecked, err)
+	}
+	return t.verify(launch, token)
+}
+
+func (t tokens) verify(launch saltpeter.LaunchID, token string) error {
 	return t.a.ring.VerifyStart(token, t.a.machine.View().Epoch(), t.a.ident.ClusterID, launch.String())
 }

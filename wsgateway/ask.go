@@ -59,7 +59,10 @@ func (s *session) hello(ctx context.Context, m *wire.Message) error {
 	if again := s.claimed; again != nil && (again.sight.Launch != c.sight.Launch || again.sight.Machine != c.sight.Machine || again.nonce != c.nonce) {
 		return violation("hello changed")
 	}
-	if err := s.g.cfg.Tokens.Verify(c.sight.Launch, m.Token); err != nil {
+	if err := s.checkToken(ctx, c.sight.Launch, m.Token); err != nil {
+		if errors.Is(err, ErrTokenUnchecked) {
+			return s.retry(0, "the token can't be checked here yet")
+		}
 		s.g.log.Info("start token refused", "launch", m.Launch, "machine", m.Machine, "err", err)
 		return s.turnDown("token refused")
 	}
@@ -74,6 +77,12 @@ func (s *session) hello(ctx context.Context, m *wire.Message) error {
 		s.becomeKnown()
 	}
 	return s.askHello(ctx)
+}
+
+func (s *session) checkToken(ctx context.Context, launch saltpeter.LaunchID, token string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.g.lim.Ask)
+	defer cancel()
+	return s.g.cfg.Tokens.Verify(ctx, launch, token)
 }
 
 // checkHello reads what the wrapper says of itself.

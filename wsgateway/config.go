@@ -36,10 +36,14 @@ type Leader interface {
 // Contact tells how long ago this node heard the leader; known is false if it never did.
 type Contact func() (age time.Duration, known bool)
 
-// Tokens is what the gateway needs to know that a start token is good for a launch.
+// Tokens is what the gateway needs to know that a start token is good for a launch. Verify returns nil, an error under
+// ErrTokenUnchecked, or any other error, which is final.
 type Tokens interface {
-	Verify(launch saltpeter.LaunchID, token string) error
+	Verify(ctx context.Context, launch saltpeter.LaunchID, token string) error
 }
+
+// ErrTokenUnchecked says that this node can't tell by now whether a token is good: its record may be behind.
+var ErrTokenUnchecked = errors.New("start token can't be checked")
 
 // Identity verifies a machine's proof over wire.Transcript. It returns nil, an error under ErrIdentityRefused, or one under
 // ErrIdentityUnavailable; any other error counts as unavailable.

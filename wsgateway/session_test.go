@@ -100,6 +100,26 @@ func TestRefusedHelloMayResume(t *testing.T) {
 	})
 }
 
+// behind is a node that does not know yet which tokens are good.
+type behind struct{}
+
+func (behind) Verify(context.Context, saltpeter.LaunchID, string) error { return ErrTokenUnchecked }
+
+// A node that has not caught up must not refuse for good: the wrapper may hold a grant that it has not heard of.
+func TestTokenThatCannotBeCheckedYet(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := serve(t, oneTarget(t), func(c *Config) { c.Tokens = behind{} })
+		c := n.dial()
+		c.send(helloOf(testLaunch, "web-1", "a"))
+		if m := c.want(wire.TypeRetry); m.AfterMS <= 0 {
+			t.Fatalf("retry %+v", m)
+		}
+		n.g.cfg.Tokens = tokens{}
+		c.send(helloOf(testLaunch, "web-1", "a"))
+		c.want(wire.TypeRuns)
+	})
+}
+
 func TestNobodyAsksTheLeaderUnchecked(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := oneTarget(t)

@@ -17,7 +17,7 @@ import (
 // ringTokens verifies start tokens as a node does.
 type ringTokens struct{ ring *keys.Ring }
 
-func (r ringTokens) Verify(launch saltpeter.LaunchID, token string) error {
+func (r ringTokens) Verify(_ context.Context, launch saltpeter.LaunchID, token string) error {
 	return r.ring.VerifyStart(token, 1, clusterID, launch.String())
 }
 
