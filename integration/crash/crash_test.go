@@ -2,6 +2,7 @@ package crash
 
 import (
 	"bytes"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,14 @@ import (
 	"strings"
 	"testing"
 )
+
+// TestMain lets all clusters run side by side, whatever the number of cores: most of their time they wait.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // testDir is a directory that stays if the test fails. Paths of unix sockets are short, so it is not t.TempDir's.
 func testDir(t *testing.T) string {
