@@ -180,6 +180,7 @@ func (x *execution) since() uint64 { return uint64(max(0, time.Since(x.began).Mi
 // ending is the state of a command that is being ended.
 type ending struct {
 	cause string
+	late  string      // what came when the command had ended by itself already
 	kill  *time.Timer // when KILL follows TERM
 	last  *time.Timer // when whatever is left is not waited for any more
 	poll  *time.Ticker
@@ -221,12 +222,15 @@ func (x *execution) watch(ctx context.Context, p Process) string {
 			p.SignalGroup(syscall.SIGKILL)
 			e.last.Reset(afterKill)
 		case <-e.poll.C:
-			if procEnded && !groupEnded && !p.GroupAlive() {
+			if e.cause != causeExit && procEnded && !groupEnded && !p.GroupAlive() {
 				groupEnded = true
 				e.kill.Stop()
 				e.last.Reset(afterKill)
 			}
 		case <-e.last.C:
+			if e.cause == causeExit {
+				e.cause = e.late
+			}
 			groupEnded = true
 			p.StopReading()
 		}
@@ -242,13 +246,20 @@ func (x *execution) end(p Process, e *ending, cause string, grace time.Duration)
 	if grace <= 0 {
 		grace = defaultGrace
 	}
-	if e.cause != causeExit {
+	if e.cause != causeExit || e.late != "" {
 		return
 	}
-	e.cause = cause
+	// Where nothing of its group runs any more it has ended by itself, perhaps while this process was stopped: what it left
+	// is read, and only if somebody outside its group goes on holding its output does the cause count.
+	if p.GroupAlive() {
+		e.cause = cause
+		e.poll.Reset(groupPoll)
+	} else {
+		e.late = cause
+		e.last.Reset(afterKill)
+	}
 	p.SignalGroup(syscall.SIGTERM)
 	e.kill.Reset(grace)
-	e.poll.Reset(groupPoll)
 }
 
 // read hands the output to the loop until it ends, or until StopReading; then what lies in the pipe at that moment.

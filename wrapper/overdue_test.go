@@ -1,0 +1,67 @@
+package wrapper
+
+import (
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/syscollective/saltpeter"
+)
+
+// lateProcess ends by itself before its timeout, but the end of its output is read only later: as a wrapper finds it that
+// was stopped meanwhile. forever means that somebody outside its group goes on holding the output.
+type lateProcess struct {
+	*fakeProcess
+	eof     time.Duration
+	forever bool
+	stopped chan struct{}
+}
+
+func (p *lateProcess) Read([]byte) (int, error) {
+	var end <-chan time.Time
+	if !p.forever {
+		end = time.After(p.eof)
+	}
+	select {
+	case <-end:
+	case <-p.stopped:
+	}
+	return 0, io.EOF
+}
+
+func (p *lateProcess) StopReading() { close(p.stopped) }
+
+// GroupAlive implements Process: it has ended.
+func (p *lateProcess) GroupAlive() bool { return false }
+
+// A command that ended by itself keeps its own outcome, however late its wrapper comes to see it.
+func TestOwnEndBeforeAnOverdueTimeout(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		forever bool
+		kill    bool
+		cause   string
+	}{
+		{"timeout", false, false, causeExit},
+		{"kill", false, true, causeExit},
+		{"output is held beyond the timeout", true, false, causeTimeout},
+		{"output is held beyond a kill", true, true, causeKill},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &lateProcess{fakeProcess: &fakeProcess{gone: make(chan struct{})}, eof: 3 * time.Second, forever: c.forever, stopped: make(chan struct{})}
+				x := &execution{spec: &saltpeter.Spec{Timeout: 2 * time.Second, KillGrace: time.Second, WaitForChildren: true}, kills: make(chan time.Duration, 1)}
+				if c.kill {
+					x.spec.Timeout = 0
+					time.AfterFunc(2*time.Second, func() { x.kill(time.Second) })
+				}
+				x.began = time.Now()
+				p.end(7) // it has ended, and nobody has looked yet
+				if got := x.watch(t.Context(), p); got != c.cause {
+					t.Errorf("the cause is %q, not %q", got, c.cause)
+				}
+			})
+		})
+	}
+}
