@@ -143,6 +143,11 @@ func (w *world) transfer(ev event, leader *node) {
 	w.hist.fault(ev.kind, "from %s", leader.name)
 	leader.stopped.Store(time.Now().UnixNano()) // a transfer that fails ends the node
 	w.wg.Go(func() {
+		leader.turn <- struct{}{} // Raft forgets who waits for a transfer when it is closed
+		defer func() { <-leader.turn }()
+		if leader.life.Load() != l {
+			return
+		}
 		ctx, cancel := context.WithTimeout(w.ctx, 5*time.Second)
 		defer cancel()
 		if err := l.raft.TransferLeadership(ctx); err != nil {

@@ -86,6 +86,7 @@ func (m *machine) reboot(away time.Duration) {
 		p.powerOff()
 	}
 	for _, p := range wrappers {
+		m.w.orphan(p)
 		p.kill()
 	}
 	m.w.sleep(away)
