@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
 
+	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/bench/rig"
 )
 
@@ -23,6 +25,9 @@ func flood(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
+	if _, err := os.Stat(wrapper); err != nil {
+		return err
+	}
 	command := fmt.Sprintf("head -c %dG /dev/zero", floodGiB)
 	began := time.Now()
 	if err := exec.CommandContext(ctx, "sh", "-c", command+" | cat >/dev/null").Run(); err != nil {
@@ -30,7 +35,7 @@ func flood(ctx context.Context, b *bench) error {
 	}
 	pipe := time.Since(began)
 	files := settings(1, "default_wrapper_path: "+wrapper, "default_wrapper_logdir: "+filepath.Join(b.dir, "wrapper-log")) +
-		"job: {schedule: never, targets: '*', command: '" + command + "'}\n"
+		"job: {schedule: '0 0 0 1 1 * 2099', targets: '*', command: '" + command + "'}\n"
 	n, err := b.node(ctx, "flood", files, 1, rig.PublishReally, 0)
 	if err != nil {
 		return err
@@ -81,7 +86,7 @@ func (n *aNode) followFlood(ctx context.Context) (out rig.OutputOf, fastest floa
 		if err := n.Ask("output", run, &out); err != nil {
 			return out, 0, err
 		}
-		if out.State == "ok" || out.State == "failed" {
+		if state, known := saltpeter.ParseTargetState(out.State); known && state.Final() {
 			break
 		}
 		if out.Stored >= floodLimit/2 && !time.Now().Before(next) {

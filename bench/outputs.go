@@ -23,7 +23,7 @@ func outputs(ctx context.Context, b *bench) error {
 		return err
 	}
 	more := append([]string{"output_total: 4GiB"}, patient...)
-	n, err := b.node(ctx, "outlog", settings(outputTargets, more...)+"job: {schedule: never, targets: '*', command: 'true'}\n", 1, rig.PublishAnswer, outputEach)
+	n, err := b.node(ctx, "outlog", settings(outputTargets, more...)+"job: {schedule: '0 0 0 1 1 * 2099', targets: '*', command: 'true'}\n", 1, rig.PublishAnswer, outputEach)
 	if err != nil {
 		return err
 	}

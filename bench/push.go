@@ -21,7 +21,7 @@ const (
 func push(ctx context.Context, b *bench) error {
 	var files strings.Builder
 	files.WriteString(settings(pushWrappers, patient...))
-	files.WriteString("pusher: {schedule: never, targets: '*', command: 'true', output_limit: 256MiB}\n")
+	files.WriteString("pusher: {schedule: '0 0 0 1 1 * 2099', targets: '*', command: 'true', output_limit: 256MiB}\n")
 	for i := range pushJobs {
 		fmt.Fprintf(&files, "job-%02d: {schedule: '* * * * * *', targets: m-0, command: 'true', %s}\n", i, overlapping)
 	}

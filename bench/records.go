@@ -19,7 +19,7 @@ func records(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	files := settings(recordMachines, patient...) + "job: {schedule: never, targets: '*', command: 'true', " + overlapping + "}\n"
+	files := settings(recordMachines, patient...) + "job: {schedule: '0 0 0 1 1 * 2099', targets: '*', command: 'true', " + overlapping + "}\n"
 	n, err := b.node(ctx, "record", files, 1, rig.PublishAnswer, 0)
 	if err != nil {
 		return err

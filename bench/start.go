@@ -14,6 +14,9 @@ import (
 	"github.com/syscollective/saltpeter/bench/rig"
 )
 
+// loadLimit is how long a node's first start may take.
+const loadLimit = time.Minute
+
 // overlapping is the line that lets runs of one job overlap.
 const overlapping = "allow_overlap: i know what i am doing!"
 
@@ -63,6 +66,8 @@ func (b *bench) node(ctx context.Context, name, files string, jobs int, publish 
 	if err := n.start(ctx); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, loadLimit)
+	defer cancel()
 	return n, n.until(ctx, "the jobs to be in force", func(s rig.State) bool { return s.Serving && s.Jobs == jobs })
 }
 

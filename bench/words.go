@@ -53,7 +53,7 @@ func words(ctx context.Context, b *bench) error {
 }
 
 func (b *bench) ourWords(ctx context.Context) (*aNode, *rig.Proc, error) {
-	files := settings(wordsSessions, patient...) + "job: {schedule: never, targets: '*', command: 'true', output_limit: 256MiB}\n"
+	files := settings(wordsSessions, patient...) + "job: {schedule: '0 0 0 1 1 * 2099', targets: '*', command: 'true', output_limit: 256MiB}\n"
 	n, err := b.node(ctx, "words", files, 1, rig.PublishTell, 0)
 	if err != nil {
 		return nil, nil, err
