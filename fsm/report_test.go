@@ -216,3 +216,26 @@ func TestAsksThatDoNotBelongTogether(t *testing.T) {
 		t.Errorf("a lock's refusal ended a granted target, or a second boot id was not marked: %+v", got)
 	}
 }
+
+// TestARunThatEndsWhileAMachineIsBack counts for overlap until that machine's word.
+func TestARunThatEndsWhileAMachineIsBack(t *testing.T) {
+	w := newWorld(t)
+	w.config(saltpeter.DefaultSettings(), testJob("j"))
+	r, l := w.running("j", t0+1, "a", "b")
+	w.ask(l, 0, 1)
+	w.ask(l, 1, 1)
+	w.lose(refOf(l, 0))
+	w.say(refOf(l, 0), 1, saltpeter.Word{Kind: saltpeter.WordStarted})
+	w.say(refOf(l, 1), 1, saltpeter.Word{Kind: saltpeter.WordResult, Seq: 1})
+	if got := w.run(r.Num); got.State != saltpeter.RunFailed || got.Backs != 1 || w.job("j").Active != 1 {
+		t.Fatalf("%+v, %d active", got, w.job("j").Active)
+	}
+	w.now += 2000
+	if got := w.claim("j", t0+2); got.Skip != saltpeter.SkipOverlap || w.m.View().Skips("j")[0].Detail != r.ID {
+		t.Fatalf("%+v", got)
+	}
+	w.say(refOf(l, 0), 1, saltpeter.Word{Kind: saltpeter.WordResult, Seq: 1})
+	if got := w.run(r.Num); got.State != saltpeter.RunOK || w.job("j").Active != 0 {
+		t.Fatalf("%+v", got)
+	}
+}

@@ -67,6 +67,7 @@ func (w *world) doAs(env Envelope, c Command) any {
 	if !ok || len(results) != 1 {
 		w.t.Fatalf("apply %T: %v", c, w.m.Err())
 	}
+	checkConsistent(w.t, w.m.state)
 	return results[0]
 }
 
