@@ -251,3 +251,24 @@ func TestALowerLimitIsSeen(t *testing.T) {
 	w.do(&Retain{})
 	w.wantKept(4, 5)
 }
+
+// TestViewsKeepWhatIsDropped: a view taken before still lists the runs, in order.
+func TestViewsKeepWhatIsDropped(t *testing.T) {
+	w := newWorld(t)
+	w.config(limits(func(s *saltpeter.Settings) { s.HistoryTargets = 3 }), testJob("a"))
+	w.ended("a", 0)
+	for range 4 {
+		w.ended("a", 1)
+	}
+	v := w.m.View()
+	w.do(&Retain{})
+	w.wantKept(1, 4, 5)
+	var got []uint64
+	v.RunsOfJob("a", 0, func(r *saltpeter.Run) bool {
+		got = append(got, r.Num)
+		return true
+	})
+	if !slices.Equal(got, []uint64{5, 4, 3, 2, 1}) {
+		t.Fatalf("the view lists %v", got)
+	}
+}
