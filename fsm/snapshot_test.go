@@ -44,7 +44,7 @@ func TestDamagedSnapshotsAreRefused(t *testing.T) {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}
-	for n := range snap {
+	for n := 0; n < len(snap); n += 1 + n%13 {
 		refused("truncated", snap[:n])
 		flipped := slices.Clone(snap)
 		flipped[n] ^= 1 << (n % 8)
