@@ -21,8 +21,7 @@ const (
 )
 
 // commands lists every command that a cluster proposes in the time of a chain. The others: CompactOutput needs 16 MiB of dead
-// output, PullMarks a clock that was wrong (both have scenarios of their own below), BeginEpoch a restored backup, which this
-// program can't do yet.
+// output, PullMarks a clock that was wrong, BeginEpoch a restored backup, which this program can't do yet.
 var commands = map[string]provocation{
 	"ClaimRuns": byItself, "SetTargets": byItself, "LaunchBatch": byItself, "StartTarget": byItself, "Report": byItself,
 	"EndRun": byItself, "StartRun": byItself, "Kill": byItself, "Retain": byItself, "RefuseLock": byItself,

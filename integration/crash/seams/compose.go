@@ -56,13 +56,6 @@ func static(o *app.Options, getenv func(string) string) error {
 		}
 		o.Timings.SnapshotLogs, o.Timings.SnapshotEvery, o.Timings.TrailingLogs = n, time.Second, n/2
 	}
-	if text := getenv("SP_WALL_OFFSET"); text != "" {
-		offset, err := time.ParseDuration(text)
-		if err != nil {
-			return fmt.Errorf("read SP_WALL_OFFSET: %w", err)
-		}
-		o.Seams.Wall = func() time.Time { return time.Now().Add(offset) }
-	}
 	return nil
 }
 

@@ -19,7 +19,7 @@
 // nothing but a mark in the trace of strace.
 //
 // The same build takes a static cluster: SP_CLUSTER_ID, SP_NODE_ID and SP_PEERS ("id=host:port,…"). SP_SNAPSHOT_LOGS shortens
-// what lies between two snapshots, SP_WALL_OFFSET (a duration) shifts the node's wall clock.
+// what lies between two snapshots.
 //
 // The package owns no goroutine; the points run on those of the parts.
 package seams
