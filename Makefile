@@ -51,7 +51,7 @@ mutate: ## change a seeded sample of 300 places of fsm and scheduler: are the te
 fmt: ## format the code
 	gofmt -w $$(git ls-files '*.go')
 
-demo: build ## one node with local machines and a sample configuration, in a temporary directory
+demo: build ## three nodes with local machines and a sample configuration, in a temporary directory
 	@deploy/demo/run
 
 crashpoints: ## kill and stop nodes and wrappers at every named point, judge by ledgers (SECONDS=60: a sample)

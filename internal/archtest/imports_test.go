@@ -31,7 +31,7 @@ var allowed = map[string][]string{
 	"launcher":  {},
 
 	"cmd/saltpeter":  {"app", "config", "internal/buildinfo", "cluster", "integration/crash/seams"},
-	"cmd/spctl":      {"api", "api/client", "config", "internal/cronexpr", "internal/buildinfo", "internal/suggest"},
+	"cmd/spctl":      {"api", "api/client", "config", "internal/cronexpr", "internal/buildinfo", "internal/keys", "internal/suggest"},
 	"cmd/sp_wrapper": {"wrapper", "internal/buildinfo"},
 }
 
