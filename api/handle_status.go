@@ -22,7 +22,8 @@ func (c *call) getStatus() error {
 	if err != nil {
 		return err
 	}
-	stale := word == "stale"
+	// A node that is no working member has nobody to wait for.
+	stale := word == "stale" || c.s.node.Status(c.r.Context()).Forming != ""
 	v, err := c.read(ctx, stale)
 	if err != nil && c.r.Context().Err() == nil {
 		stale = true

@@ -102,6 +102,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, origin Origin) erro
 		ConnContext:       withPeer,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	silent := new(silent)
+	srv.ConnState = silent.note
 	stopped := make(chan error, 1)
 	go func() { stopped <- srv.Serve(ln) }()
 	select {
@@ -109,6 +111,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, origin Origin) erro
 		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
+	silent.close()
 	late, done := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer done()
 	if err := srv.Shutdown(late); err != nil {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -88,11 +89,16 @@ type members struct{ a *App }
 // Cluster asks every member and tells how they are.
 func (c members) Cluster(ctx context.Context) (api.Cluster, error) {
 	a := c.a
-	st := a.node.Status()
-	out := api.Cluster{ID: a.ident.ClusterID, Term: st.Term, Members: []api.ClusterMember{}, Forming: a.forming.text()}
+	out := api.Cluster{ID: a.ident.ClusterID, Members: []api.ClusterMember{}, Forming: a.forming.text()}
 	if !a.serves() {
 		return out, nil
 	}
+	// A node that has just started may not know the others' names yet. Without a leader it tells what it knows.
+	short, cancel := context.WithTimeout(ctx, reportLimit)
+	_, _ = a.node.Barrier(short)
+	cancel()
+	st := a.node.Status()
+	out.Term = st.Term
 	records := make(map[string]fsm.NodeRecord)
 	for _, n := range a.machine.View().Nodes() {
 		records[n.ID] = n
@@ -102,7 +108,7 @@ func (c members) Cluster(ctx context.Context) (api.Cluster, error) {
 	out.Healthy = st.LeaderID != ""
 	for _, m := range st.Members {
 		one := memberOf(m, records[m.ID], reports[m.ID], reports[st.LeaderID], m.ID == st.LeaderID)
-		if one.Name = a.nameOf(m.ID); one.Leader {
+		if one.Name = cmp.Or(a.nameOf(m.ID), m.ID); one.Leader {
 			out.Leader = one.Name
 		}
 		if m.Voter {
