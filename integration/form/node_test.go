@@ -13,7 +13,9 @@ import (
 
 	"github.com/syscollective/saltpeter/api"
 	"github.com/syscollective/saltpeter/api/client"
+	_ "github.com/syscollective/saltpeter/app" // so that results are not cached over a change of the programs
 	"github.com/syscollective/saltpeter/internal/keys"
+	_ "github.com/syscollective/saltpeter/wrapper" // as above
 )
 
 const jobs = `
