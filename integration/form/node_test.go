@@ -132,6 +132,7 @@ func (r *rig) end() {
 	for i := range r.nodes {
 		r.stop(i, syscall.SIGTERM)
 	}
+	r.killRest()
 	if r.t.Failed() {
 		for i := 1; i <= 3; i++ {
 			text, _ := os.ReadFile(fmt.Sprintf("%s/n%d.log", r.dir, i))
@@ -143,6 +144,25 @@ func (r *rig) end() {
 	if err := os.RemoveAll(r.dir); err != nil {
 		r.t.Error(err)
 	}
+}
+
+// killRest ends wrappers that still have something to tell to nodes that are gone, known by the directory in their command
+// line.
+func (r *rig) killRest() {
+	procs, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		r.t.Error(err)
+	}
+	for _, path := range procs {
+		var pid int
+		if _, err := fmt.Sscanf(path, "/proc/%d/cmdline", &pid); err != nil || pid == os.Getpid() {
+			continue
+		}
+		if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), r.dir+"/") {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
+		}
+	}
+	time.Sleep(100 * time.Millisecond) // the kernel's time to end them
 }
 
 // until asks until it is true, for 15 s.
