@@ -72,7 +72,7 @@ func endOfLead(ctx context.Context, err error) error {
 	}
 	if ctx.Err() != nil || errors.Is(err, cluster.ErrNotLeader) || saltpeter.CodeOf(err) == saltpeter.CodeNoLeader {
 		<-ctx.Done() // the cluster ends what it has lost
-		return nil
+		return nil   //nolint:nilerr // the end of a leadership is no error of its work
 	}
 	return err
 }

@@ -129,7 +129,7 @@ func (n *Node) answerApplication(ctx context.Context, payload []byte) ([]byte, e
 		return nil, err
 	}
 	defer unlock()
-	if _, err := n.proposeBarrier(ctx, High); err != nil { // an answer is the cluster's, not that of a leader of yesterday
+	if _, err := n.proposeBarrier(ctx); err != nil { // an answer is the cluster's, not that of a leader of yesterday
 		return nil, err
 	}
 	v, err := n.admit(ctx, a)

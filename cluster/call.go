@@ -107,7 +107,7 @@ func (n *Node) callLeader(ctx context.Context, f *frame) ([]byte, error) {
 func (n *Node) answer(ctx context.Context, f *frame) ([]byte, error) {
 	switch f.typ {
 	case frameBarrier:
-		out, err := n.proposeBarrier(ctx, High)
+		out, err := n.proposeBarrier(ctx)
 		return binary.BigEndian.AppendUint64(nil, out.index), err
 	case framePeer:
 		return n.peerState().encode(), nil
@@ -149,7 +149,7 @@ func (n *Node) Barrier(ctx context.Context) (index uint64, err error) {
 	err = n.untilHandled(ctx, func(ctx context.Context) error {
 		if n.raft.State() == raft.Leader {
 			var out outcome
-			out, err = n.proposeBarrier(ctx, High)
+			out, err = n.proposeBarrier(ctx)
 			index = out.index
 		} else {
 			index, err = n.barriers.join(ctx)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -110,7 +109,7 @@ func checkBolt(path string) error {
 	}
 	need, found := int64(0), false
 	var newest uint64
-	for _, at := range metaOffsets(f) {
+	for _, at := range metaOffsets() {
 		page := make([]byte, metaHeader+metaSize)
 		if _, err := f.ReadAt(page, at); err != nil {
 			continue
@@ -137,7 +136,7 @@ func checkBolt(path string) error {
 
 // metaOffsets are the places where the second meta page may begin, with that of the first: it depends on the page size,
 // which is in the first, which may be the damaged one.
-func metaOffsets(f io.ReaderAt) []int64 {
+func metaOffsets() []int64 {
 	offsets := []int64{0}
 	for size := int64(minPageSize); size <= maxPageSize; size *= 2 {
 		offsets = append(offsets, size)

@@ -46,7 +46,7 @@ func (n *Node) leadLoop(ctx context.Context) error {
 // committed may be missing here, and whether this node leads at all is not known.
 func (n *Node) lead(ctx context.Context) {
 	begun := time.Now()
-	out, err := n.proposeBarrier(ctx, High)
+	out, err := n.proposeBarrier(ctx)
 	if err == nil {
 		n.log.Info("leadership gained", "term", out.term, "index", out.index, "dur", time.Since(begun))
 		err = n.work(ctx, out.term)

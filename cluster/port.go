@@ -253,7 +253,7 @@ func (p *port) introduce(ctx context.Context, tracked *portConn, kind byte, to s
 	if err := tracked.SetDeadline(time.Now().Add(p.timings.Handshake)); err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { tracked.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = tracked.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var conn net.Conn = tracked
 	if p.tls != nil {

@@ -59,8 +59,8 @@ func (n *Node) ProposeAll(ctx context.Context, prio Priority, cmds [][]byte) ([]
 }
 
 // proposeBarrier commits an entry, with or without others' commands, and returns its index and term.
-func (n *Node) proposeBarrier(ctx context.Context, prio Priority) (outcome, error) {
-	p, err := n.submit(ctx, prio, nil)
+func (n *Node) proposeBarrier(ctx context.Context) (outcome, error) {
+	p, err := n.submit(ctx, High, nil)
 	if err != nil {
 		return outcome{}, err
 	}

@@ -86,7 +86,8 @@ func readInt(text string) *big.Int {
 	if len(digits) > maxDigits {
 		return nil
 	}
-	n, ok := new(big.Int), false
+	var ok bool
+	n := new(big.Int)
 	switch {
 	case strings.HasPrefix(digits, "0b"):
 		n, ok = n.SetString(digits[2:], 2)

@@ -58,7 +58,6 @@ func parseScript(command string) (s script, err error) {
 // execution is what the ledger says of one command. The ledger's mutex guards it.
 type execution struct {
 	run, machine string
-	ref          saltpeter.TargetRef
 	launch       saltpeter.LaunchID
 	wrapper      int
 	at, ended    time.Time // ended is zero while it runs
@@ -306,6 +305,11 @@ func (p *process) SignalGroup(sig syscall.Signal) {
 
 // GroupAlive implements wrapper.Process.
 func (p *process) GroupAlive() bool {
+	p.by.m.gate.pass()
+	return p.alive()
+}
+
+func (p *process) alive() bool {
 	select {
 	case <-p.gone:
 		return false

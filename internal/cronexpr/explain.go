@@ -41,7 +41,7 @@ func Explain(expr, zone string, or bool, after time.Time, n int) Explanation {
 
 // flatten gathers the FieldErrors of a joined error.
 func flatten(err error) (errs Errors) {
-	if one, ok := err.(FieldError); ok {
+	if one, ok := err.(FieldError); ok { //nolint:errorlint // what is joined is taken apart here
 		return Errors{one}
 	}
 	if many, ok := err.(interface{ Unwrap() []error }); ok {

@@ -1,6 +1,7 @@
 package cronexpr
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -40,7 +41,7 @@ func Parse(expr string, o Options) (Fields, *Schedule, error) {
 		return Fields{}, nil, err
 	}
 	s, err := Compile(f, o)
-	errs, _ := err.(Errors)
+	errs, _ := errors.AsType[Errors](err)
 	for i := range errs {
 		errs[i].Offset += offsets[errs[i].Field]
 	}

@@ -1,6 +1,7 @@
 package vnet
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -46,7 +47,7 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 func (c *conn) opError(op string, err error) error {
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
 	return &net.OpError{Op: op, Net: "vnet", Source: c.local, Addr: c.remote, Err: err}
@@ -162,7 +163,7 @@ func (p *pipe) read(buf []byte) (int, error) {
 	for {
 		open, pathChanged := p.network.open(p.path)
 		p.mu.Lock()
-		n, err, next := p.tryRead(buf, open)
+		n, next, err := p.tryRead(buf, open)
 		pipeChanged, by := p.changed, p.readBy
 		p.mu.Unlock()
 		if n > 0 || err != nil || len(buf) == 0 {
@@ -175,30 +176,30 @@ func (p *pipe) read(buf []byte) (int, error) {
 }
 
 // tryRead takes what has arrived. next is when something will have, if that is known.
-func (p *pipe) tryRead(buf []byte, open bool) (n int, err error, next time.Time) {
+func (p *pipe) tryRead(buf []byte, open bool) (n int, next time.Time, err error) {
 	now := time.Now()
 	switch {
 	case p.readerGone:
-		return 0, net.ErrClosed, next
+		return 0, next, net.ErrClosed
 	case p.brokenReader:
-		return 0, syscall.ECONNRESET, next
+		return 0, next, syscall.ECONNRESET
 	case !p.readBy.IsZero() && !now.Before(p.readBy):
-		return 0, os.ErrDeadlineExceeded, next
+		return 0, next, os.ErrDeadlineExceeded
 	case !open:
-		return 0, nil, next
+		return 0, next, nil
 	case p.fault != nil && !now.Before(p.faultAt):
-		return 0, p.fault, next
+		return 0, next, p.fault
 	case len(p.chunks) > 0 && !now.Before(p.chunks[0].at):
-		return p.takeLocked(buf, now), nil, next
+		return p.takeLocked(buf, now), next, nil
 	case len(p.chunks) == 0 && p.ended && !now.Before(p.endAt):
-		return 0, io.EOF, next
+		return 0, next, io.EOF
 	}
 	for _, at := range []time.Time{p.faultAt, p.endAt, p.headAt()} {
 		if at.After(now) && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
 	}
-	return 0, nil, next
+	return 0, next, nil
 }
 
 func (p *pipe) headAt() time.Time {

@@ -65,7 +65,7 @@ func TestBytesArriveInOrderAndThenTheEnd(t *testing.T) {
 		mustWrite(t, a, "two")
 		a.Close()
 		mustRead(t, b, "one two")
-		if _, err := b.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := b.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Fatalf("after the end: %v, want EOF", err)
 		}
 		if _, err := b.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
@@ -97,7 +97,7 @@ func TestCutHidesTheOtherEndsClose(t *testing.T) {
 		mustWrite(t, a, "nobody knows")
 		mustBeSilent(t, a, time.Minute)
 		n.HealAll()
-		if _, err := a.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := a.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Fatalf("after healing: %v, want EOF", err)
 		}
 	})
