@@ -144,11 +144,11 @@ func (a *applier) replaceJobs(old, jobs []saltpeter.JobDigest) {
 			j = &job{gen: s.gen, name: jd.Name, mark: now}
 			s.jobs.Set(jd.Name, j)
 		case !j.inForce:
-			j.mark = max(j.mark, now)
+			j.startAt(now)
 		case j.digest == jd.Digest:
 			continue
 		case s.definition(j.digest).job.Schedule != def.job.Schedule:
-			j.mark = max(j.mark, now)
+			j.startAt(now)
 		}
 		s.gone.Delete(jd.Name)
 		j.inForce, j.digest, j.group, j.revision = true, jd.Digest, def.job.Group, s.revision.Number
@@ -161,6 +161,11 @@ func (a *applier) replaceJobs(old, jobs []saltpeter.JobDigest) {
 		j.inForce = false
 		s.noteGone(j)
 	}
+}
+
+// startAt begins the job's ticks after now. A series of skips doesn't go on over the ticks that this passes over.
+func (j *job) startAt(now int64) {
+	j.mark, j.inRow = max(j.mark, now), false
 }
 
 // noteGone notes a job that is not in force and has no runs: retention will forget it.

@@ -243,6 +243,9 @@ func (c *Kill) apply(a *applier) any {
 		a.finish(r, saltpeter.RunKilled)
 	}
 	a.finishIfDone(r)
+	if r.State.Final() && r.State != saltpeter.RunLaunchFailed { // a late kill counts as one that came in time
+		a.rename(r, r.outcome())
+	}
 	return taken
 }
 

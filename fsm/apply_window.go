@@ -109,6 +109,6 @@ func (a *applier) raiseMarks() {
 		return true
 	})
 	for _, name := range names {
-		a.s.mutJob(name).mark = a.env.Tick()
+		a.s.mutJob(name).startAt(a.env.Tick())
 	}
 }

@@ -297,3 +297,23 @@ func checkOutput(t failer, m *Machine, taken map[saltpeter.TargetRef][]byte) {
 		}
 	}
 }
+
+// checkSameTargets compares targets as they are in memory: what a snapshot doesn't write, its bytes don't show.
+func checkSameTargets(t failer, a, b *state) {
+	t.Helper()
+	for _, r := range a.runs.Values() {
+		other, ok := b.runs.Get(r.Num)
+		if !ok || other.size() != r.size() {
+			t.Fatalf("run %d is another", r.Num)
+		}
+		for i := range r.size() {
+			x, y := *r.at(i), *other.at(i)
+			if (x.nonce == nil) != (y.nonce == nil) || x.nonce != nil && *x.nonce != *y.nonce {
+				t.Fatalf("target %d of run %d has another winner", i, r.Num)
+			}
+			if x.nonce, y.nonce = nil, nil; x != y {
+				t.Fatalf("target %d of run %d: %+v and %+v", i, r.Num, x, y)
+			}
+		}
+	}
+}

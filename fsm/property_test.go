@@ -154,7 +154,12 @@ func (w *random) compare(c Command, once *raft.Log, b []byte, want any) {
 	}
 	bytesOf := stateBytes(w.t, w.direct.m.state)
 	for name, r := range map[string]*replica{"applied twice": w.twice, "restarted": w.again, "fed": w.fed} {
-		if r != nil && !bytes.Equal(stateBytes(w.t, r.m.state), bytesOf) {
+		if r == nil {
+			continue
+		}
+		checkConsistent(w.t, r.m.state)
+		checkSameTargets(w.t, w.direct.m.state, r.m.state)
+		if !bytes.Equal(stateBytes(w.t, r.m.state), bytesOf) {
 			w.t.Fatalf("after %T %+v the state of the replica that was %s is another", c, c, name)
 		}
 	}

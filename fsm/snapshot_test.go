@@ -1,14 +1,17 @@
 package fsm
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"errors"
 	"io"
 	"os"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
+	"unique"
 
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/internal/outlog"
@@ -233,4 +236,94 @@ func checkVersion1(t *testing.T, v *View) {
 	check("reason", v.Windows()[0].Reason, "SAN")
 	check("lifted", v.Windows()[1].OffMillis, int64(t0+103)*1000)
 	check("node", v.Nodes()[0], NodeRecord{ID: "n1", Name: "sp-1", Version: "1.0", Commands: 20, Gateway: "wss://h", Files: "f"})
+}
+
+// TestTheWinnerSurvivesARestart: who won, what is expected next and what is to be told are in the snapshot.
+func TestTheWinnerSurvivesARestart(t *testing.T) {
+	w := newWorld(t)
+	w.config(saltpeter.DefaultSettings(), testJob("j"))
+	r, l := w.running("j", t0+1, "a", "b")
+	w.ask(l, 0, 1)
+	w.ask(l, 1, 1)
+	w.say(refOf(l, 0), 1, saltpeter.Word{Kind: saltpeter.WordOutput, Seq: 1, Data: []byte("x")}, saltpeter.Word{Kind: saltpeter.WordSoftTimeout})
+	w.do(&Kill{Run: r.Num, Machines: []string{"b"}})
+	again := &world{t: t, index: w.index, term: 1, now: w.now, m: restored(t, outlog.NewLossy(1), "/d", encodeState(t, w.m))}
+	for _, x := range []*world{w, again} {
+		if x.ask(l, 1, 2).Granted || x.ask(l, 1, 1) != (TargetAsked{Granted: true, Kill: true}) {
+			t.Fatal("another is the winner, or the kill is forgotten")
+		}
+		if x.say(refOf(l, 0), 2).Refused == "" || x.say(refOf(l, 0), 1, saltpeter.Word{Kind: saltpeter.WordSoftTimeout}).Next != 2 {
+			t.Fatal("another resumes, or another number is expected")
+		}
+	}
+	if w.m.View().FeedNext() != again.m.View().FeedNext() {
+		t.Fatal("the soft timeout was told twice")
+	}
+	if err := again.m.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSnapshotHoldsEverything: each field of each record is written for something in a world that has everything.
+func TestSnapshotHoldsEverything(t *testing.T) {
+	w := fullWorld(t)
+	w.now += 1000
+	w.m.state.retainNext, w.m.state.early, w.m.state.retained.answer = "a", 1, Retained{Runs: 1, Targets: 1, Early: 1, More: true}
+	w.m.state.overfull.Set("a", struct{}{})
+	w.m.state.revision.Maintenance.Global = true
+	w.m.state.mutJob("a").maxTick++ // a world in which marks were pulled back
+	j := w.m.state.mutJob("b")
+	j.lastFail = j.lastOK
+	r := w.m.state.mutRun(4)
+	r.Key, r.Note, r.Parent, r.Text, r.KilledBy, r.KilledMillis, r.Backs = "k", "n", "p", "t", "b", 1, 1
+	*r.mutAt(0) = target{machine: r.at(0).machine, state: saltpeter.Failed, flags: 0x7f, code: 1, signal: 9, batch: 0, granted: 1, started: 1, ended: 1,
+		nextSeq: 2, stored: 1, leftOut: 1, text: "t", sight: unique.Make(sight{"b", "h", "v"}), nonce: &saltpeter.Nonce{1}}
+	sr := &snapshotReader{r: bufio.NewReader(bytes.NewReader(encodeState(t, w.m))), sum: sha256.New()}
+	sr.take(len(snapshotMagic) + 1)
+	set := make(map[string]bool)
+	all := map[recordKind]any{recordHead: head{}, recordJob: packedJob{}, recordRun: packedRun{}, recordPage: packedPage{}, recordKey: packedKey{}, recordNode: NodeRecord{}}
+	for {
+		kind, body := sr.record()
+		if sr.err != nil {
+			t.Fatal(sr.err)
+		}
+		if kind == recordEnd {
+			break
+		}
+		if all[kind] == nil {
+			continue
+		}
+		v := reflect.New(reflect.TypeOf(all[kind]))
+		if err := snapMode.Unmarshal(body, v.Interface()); err != nil {
+			t.Fatal(err)
+		}
+		noteSet(set, v.Elem())
+	}
+	for _, v := range []any{head{}, packedRevision{}, packedRetain{}, packedJob{}, packedRun{}, packedPage{}, packedTarget{}, packedKey{}, NodeRecord{}} {
+		typ := reflect.TypeOf(v)
+		for i := range typ.NumField() {
+			if name := typ.Name() + "." + typ.Field(i).Name; typ.Field(i).Name != "_" && !set[name] {
+				t.Errorf("%s is never written", name)
+			}
+		}
+	}
+}
+
+// noteSet notes which fields are set, also in the packed structures inside.
+func noteSet(set map[string]bool, v reflect.Value) {
+	for i := range v.NumField() {
+		f := v.Field(i)
+		if f.IsZero() {
+			continue
+		}
+		set[v.Type().Name()+"."+v.Type().Field(i).Name] = true
+		switch {
+		case f.Kind() == reflect.Struct:
+			noteSet(set, f)
+		case f.Kind() == reflect.Slice && f.Type().Elem() == reflect.TypeFor[packedTarget]():
+			for k := range f.Len() {
+				noteSet(set, f.Index(k))
+			}
+		}
+	}
 }

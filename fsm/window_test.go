@@ -259,3 +259,16 @@ func TestPulledMarks(t *testing.T) {
 		t.Fatalf("the tick got another run: %+v", got)
 	}
 }
+
+// TestAWindowEndsAtItsEnd: [from, until).
+func TestAWindowEndsAtItsEnd(t *testing.T) {
+	w := newWorld(t)
+	w.config(saltpeter.DefaultSettings(), testJob("j"))
+	_, l := w.running("j", t0+1, "a", "b")
+	w.do(&SetWindow{Window: saltpeter.Window{Scope: saltpeter.ScopeMachine, Name: "a", UntilMillis: w.now + 1000}})
+	w.do(&SetWindow{Window: saltpeter.Window{Scope: saltpeter.ScopeMachine, Name: "b", UntilMillis: w.now + 1001}})
+	w.now += 1000
+	if !w.ask(l, 0, 1).Granted || w.ask(l, 1, 1).Granted {
+		t.Fatal("a is under maintenance, or b is not")
+	}
+}
