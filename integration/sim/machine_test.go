@@ -271,7 +271,7 @@ func (j journal) Orphans() ([]wrapper.Entry, error) {
 	for ref, rec := range m.journal {
 		switch {
 		case !rec.by.dead() && !rec.by.ended.Load():
-		case rec.proc != nil && rec.proc.GroupAlive():
+		case rec.proc != nil && rec.proc.alive():
 			out = append(out, rec.entry)
 		default:
 			delete(m.journal, ref)

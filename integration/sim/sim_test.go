@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,13 +16,17 @@ import (
 	"github.com/syscollective/saltpeter/api/client"
 )
 
-// defaultSeeds is how many seeds are played without SIM_SEEDS.
-const defaultSeeds = 150
+const (
+	// defaultSeeds is how many seeds are played without SIM_SEEDS, as far as defaultTime is enough for them: half a minute does
+	// for 300 on two cores that are free.
+	defaultSeeds = 250
+	defaultTime  = 30 * time.Second
+)
 
 func TestSim(t *testing.T) {
-	from, n := uint64(1), uint64(defaultSeeds)
+	from, n, limit := uint64(1), uint64(defaultSeeds), defaultTime
 	if v, err := strconv.ParseUint(os.Getenv("SIM_SEEDS"), 10, 64); err == nil {
-		n = v
+		n, limit = v, 24*time.Hour
 	}
 	if v, err := strconv.ParseUint(os.Getenv("SIM_SEED"), 10, 64); err == nil {
 		from, n = v, 1
@@ -30,10 +35,14 @@ func TestSim(t *testing.T) {
 	ring, keyFile := sharedKey(t)
 	kinds := tally{counts: map[string]int{}}
 	began := time.Now()
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	t.Run("seeds", func(t *testing.T) {
 		for seed := from; seed < from+n; seed++ {
 			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 				t.Parallel()
+				if time.Since(began) > limit {
+					return // the tally says how many were played
+				}
 				own := filepath.Join(dir, strconv.FormatUint(seed, 10))
 				synctest.Test(t, func(t *testing.T) {
 					w := newWorld(t, newPlan(seed), ring, keyFile, own)
@@ -44,12 +53,16 @@ func TestSim(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d seeds, %.1f/s; faults and acts: %s", n, float64(n)/time.Since(began).Seconds(), &kinds)
+	t.Logf("%d seeds, %.1f/s; faults and acts: %s", kinds.seeds, float64(kinds.seeds)/time.Since(began).Seconds(), &kinds)
+	if kinds.seeds < int(min(n, 10)) {
+		t.Errorf("only %d seeds in %s", kinds.seeds, limit)
+	}
 }
 
 // tally counts faults over all seeds.
 type tally struct {
-	mu     sync.Mutex
+	mu     sync.Mutex // guards what follows
+	seeds  int
 	counts map[string]int
 }
 
@@ -58,6 +71,7 @@ func (k *tally) add(h *history) {
 	defer h.mu.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.seeds++
 	for kind, n := range h.kinds {
 		k.counts[kind] += n
 	}
