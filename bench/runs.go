@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -10,11 +11,12 @@ import (
 )
 
 const (
-	runsOffered = 1000 // jobs that are due in every second
-	runsSlices  = 6
-	runsSlice   = 10 * time.Second
-	runsLives   = 128    // wrappers under way at one time
-	runsHistory = 20_000 // history_targets: reached within half a minute
+	runsOffered  = 1000 // jobs that are due in every second
+	runsSlices   = 6
+	runsSlice    = 10 * time.Second
+	runsMachines = 16
+	runsLives    = 128    // wrappers under way at one time
+	runsHistory  = 20_000 // history_targets: reached within half a minute
 )
 
 // slice is what happened in a part of the time.
@@ -47,16 +49,15 @@ func runs(ctx context.Context, b *bench) error {
 
 func (b *bench) runsPer(ctx context.Context, publish string) (slices []slice, behind int, err error) {
 	var files strings.Builder
-	files.WriteString(settings(runsOffered, fmt.Sprintf("history_targets: %d", runsHistory)))
-	// Nothing is due before the fleet is there: the first second is a minute's or half a minute's begin.
+	files.WriteString(settings(runsMachines, fmt.Sprintf("history_targets: %d", runsHistory)))
 	for i := range runsOffered {
-		fmt.Fprintf(&files, "job-%04d: {schedule: '* * * * * *', targets: m-%d, command: 'true', %s}\n", i, i, overlapping)
+		fmt.Fprintf(&files, "job-%04d: {schedule: '* * * * * *', targets: m-%d, command: 'true', %s}\n", i, i%runsMachines, overlapping)
 	}
 	n, err := b.node(ctx, "runs-"+publish, files.String(), runsOffered, publish, 0)
 	if err != nil {
 		return nil, 0, err
 	}
-	f, err := n.fleet(ctx, runsOffered, runsLives)
+	f, err := n.fleet(ctx, runsMachines, runsLives)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -69,7 +70,7 @@ func (b *bench) runsPer(ctx context.Context, publish string) (slices []slice, be
 		length = 100 * time.Second
 	}
 	for range runsSlices {
-		s, err := n.slice(ctx, f, length)
+		s, err := n.slice(ctx, length)
 		if err != nil {
 			return nil, 0, n.explain(err)
 		}
@@ -89,7 +90,8 @@ func (b *bench) runsPer(ctx context.Context, publish string) (slices []slice, be
 	if l.Failed > 0 {
 		b.table.add(row{what: "wrappers that failed", figure: fmt.Sprintf("%d: %.80s", l.Failed, l.Trouble)})
 	}
-	return slices, s.Unfinished, nil // what is under way is killed with its processes
+	// What is under way does not matter any more.
+	return slices, s.Unfinished, errors.Join(n.Kill(), f.Kill(), n.log.Close())
 }
 
 // forward hands every launch to the fleet.
@@ -107,7 +109,7 @@ func (n *aNode) forward(ctx context.Context, f *rig.Proc) {
 }
 
 // slice lets some time pass and tells what happened in it.
-func (n *aNode) slice(ctx context.Context, _ *rig.Proc, length time.Duration) (s slice, err error) {
+func (n *aNode) slice(ctx context.Context, length time.Duration) (s slice, err error) {
 	before, err := n.state()
 	if err != nil {
 		return s, err

@@ -85,7 +85,10 @@ func (n *aNode) event(name string, body json.RawMessage) {
 	if name != "launch" || json.Unmarshal(body, &l) != nil {
 		return
 	}
-	n.told <- l
+	select {
+	case n.told <- l:
+	default: // nobody takes them any more
+	}
 }
 
 // explain adds the end of the node's log to an error.

@@ -99,8 +99,9 @@ type bareConn struct {
 }
 
 const (
-	bareWords = 1024
-	bareBytes = 256 << 10
+	bareWords  = 1024
+	bareBytes  = 256 << 10
+	bareLinger = time.Millisecond
 )
 
 func (b *bareRaft) begin(raw json.RawMessage, _ teller) (any, error) {
@@ -161,6 +162,9 @@ func (b *bareRaft) proposeLoop() {
 			return
 		case <-b.kick:
 		}
+		if b.few() {
+			time.Sleep(bareLinger)
+		}
 		b.mu.Lock()
 		entry, touched := b.pending, b.touched
 		if b.words > 0 {
@@ -172,6 +176,13 @@ func (b *bareRaft) proposeLoop() {
 			b.flight <- flight{b.raft.raft.Apply(entry, 0), touched}
 		}
 	}
+}
+
+// few reports whether an entry would be nearly empty: it waits a little for more, as ours does.
+func (b *bareRaft) few() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.words < bareWords/2
 }
 
 func (b *bareRaft) ackLoop() {

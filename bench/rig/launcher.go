@@ -93,7 +93,7 @@ func (n *node) reportAll(ctx context.Context, launch *saltpeter.Launch) error {
 		batch = batch[:0]
 		return err
 	}
-	frame := make([]byte, answerFrame)
+	frame := make([]byte, min(answerFrame, n.spec.Output))
 	_, _ = rand.Read(frame) // never fails; output that compresses would be too kind
 	for _, target := range launch.Targets {
 		ref := saltpeter.TargetRef{Run: launch.Run, Target: target}
