@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -120,12 +119,4 @@ func (a *App) identity() wsgateway.Identity {
 		return a.opts.Seams.Identity
 	}
 	return wsgateway.NewFileKeys(local.KeysDir(a.localBase(), a.ident.ClusterID))
-}
-
-// clocks compares wall clocks. A node alone has no other; nodes that are given each other statically, which is for tests
-// on one host, have one clock.
-type clocks struct{ a *App }
-
-func (c clocks) Agreed(context.Context) (time.Duration, bool, error) {
-	return 0, true, nil
 }
