@@ -179,7 +179,6 @@ func (m *Machine) replace(s *state, h *head) (moved chan struct{}, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("restore segments: %w", err)
 	}
-	s.gen = m.state.gen + 1
 	m.state, m.view = s, nil
 	moved, m.moved = m.moved, nil
 	return moved, nil
