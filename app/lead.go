@@ -55,7 +55,7 @@ func (a *App) keepHouse(ctx context.Context, rec record) error {
 
 func (a *App) retain(ctx context.Context, rec record) error {
 	for {
-		got, err := rec.do(ctx, cluster.Low, &fsm.Retain{})
+		got, err := rec.do(ctx, cluster.Low, &fsm.Retain{Round: a.machine.View().NextRetain()})
 		if err != nil {
 			return err
 		}
