@@ -132,6 +132,7 @@ func (l *link) Recv(ctx context.Context) (*wire.Message, error) {
 	m, err := wire.Decode(b)
 	if err == nil {
 		l.watch(m)
+		l.p.m.gate.pass()
 	}
 	return m, err
 }
@@ -154,5 +155,8 @@ func (l *link) watch(m *wire.Message) {
 		l.p.m.w.commits.checkAck(ref, m)
 	case wire.TypeGrant:
 		l.p.m.w.commits.checkGrant(ref, l.p)
+		if f := l.p.m.w.onGrant; f != nil {
+			f(l.p)
+		}
 	}
 }

@@ -270,8 +270,17 @@ func (p watchedProposer) Propose(ctx context.Context, prio cluster.Priority, cmd
 	p.l.n.gate.pass()
 	res, err := p.Proposer.Propose(ctx, prio, cmd)
 	p.l.n.gate.pass()
+	if err != nil {
+		return res, err
+	}
+	w := p.l.n.w
+	w.leads.Store(p.l.n)
+	if w.onPropose == nil {
+		return res, nil
+	}
+	_, c, err := fsm.Decode(cmd)
 	if err == nil {
-		p.l.n.w.leads.Store(p.l.n)
+		err = w.onPropose(c)
 	}
 	return res, err
 }

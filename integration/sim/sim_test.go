@@ -105,12 +105,16 @@ func (w *world) run() {
 		w.check()
 	}
 	w.end()
+	w.report()
+}
+
+// report fails the test, with the history, if a promise was broken.
+func (w *world) report() {
 	bad, lines := w.hist.verdict()
-	if os.Getenv("SIM_LOG") != "" && len(bad) == 0 {
-		w.t.Logf("history:\n%s", strings.Join(lines, "\n"))
-	}
-	if len(bad) > 0 {
+	if len(bad) > 0 || w.t.Failed() {
 		w.t.Errorf("seed %d: %d broken:\n  %s\nhistory (play it again with SIM_SEED=%d):\n%s", w.seed, len(bad), strings.Join(bad, "\n  "), w.seed, strings.Join(lines, "\n"))
+	} else if os.Getenv("SIM_LOG") != "" {
+		w.t.Logf("history:\n%s", strings.Join(lines, "\n"))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/syscollective/saltpeter/fsm"
 	"github.com/syscollective/saltpeter/internal/keys"
 	"github.com/syscollective/saltpeter/internal/vnet"
 )
@@ -35,6 +36,11 @@ type world struct {
 	commits  *commits
 	files    *files
 	operator *operator
+
+	// onGrant, if set, is told of a grant before its wrapper is.
+	onGrant func(p *wrapperProcess)
+	// onPropose, if set, may change the outcome of what a leader proposes; it runs when that is committed.
+	onPropose func(cmd fsm.Command) error
 
 	leads  atomic.Pointer[node] // committed something as leader, last of all
 	lossy  atomic.Bool          // connections break at random
