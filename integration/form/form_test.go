@@ -203,3 +203,25 @@ func (r *rig) logs(anew int) {
 		})
 	}
 }
+
+func TestAloneBecomesTheFirst(t *testing.T) {
+	r := newRig(t)
+	r.start(1)
+	var before string
+	r.until("a run while alone", func(ctx context.Context) (bool, error) {
+		got, err := r.nodes[1].Runs(ctx, url.Values{"job": {"tick"}, "state": {"ok"}}, 5)
+		if len(got.Items) > 0 {
+			before = got.Items[0].ID
+		}
+		return before != "", err
+	})
+	if _, err := r.nodes[1].InitCluster(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.start(2, r.addr(1))
+	r.start(3, r.addr(2)) // which may not be a member itself yet
+	r.healthy(3)
+	if got, err := r.nodes[3].Run(t.Context(), before); err != nil || got.Value.State != "ok" {
+		t.Errorf("the run from before, on the third node: %+v, %v", got.Value, err)
+	}
+}
