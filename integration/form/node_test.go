@@ -146,19 +146,19 @@ func (r *rig) end() {
 	}
 }
 
-// killRest ends wrappers that still have something to tell to nodes that are gone, known by the directory in their command
-// line.
+// killRest ends wrappers that still have something to tell to nodes that are gone, known by the program that they run.
 func (r *rig) killRest() {
-	procs, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	procs, err := filepath.Glob("/proc/[0-9]*/exe")
 	if err != nil {
 		r.t.Error(err)
 	}
 	for _, path := range procs {
 		var pid int
-		if _, err := fmt.Sscanf(path, "/proc/%d/cmdline", &pid); err != nil || pid == os.Getpid() {
+		program, err := os.Readlink(path)
+		if err != nil || !strings.HasPrefix(program, r.dir+"/bin/") {
 			continue
 		}
-		if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), r.dir+"/") {
+		if _, err := fmt.Sscanf(path, "/proc/%d/exe", &pid); err == nil {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
 		}
 	}
