@@ -29,14 +29,19 @@ type launcher struct {
 	n *node
 }
 
-func (l launcher) Publish(ctx context.Context, launch *saltpeter.Launch, _ *saltpeter.Job, _ time.Duration) error {
+func (l launcher) Publish(_ context.Context, launch *saltpeter.Launch, _ *saltpeter.Job, _ time.Duration) error {
 	switch l.n.spec.Publish {
 	case PublishTell:
 		id := launch.ID.String()
 		token := l.n.ring.StartToken(l.n.machine.View().Epoch(), l.n.cluster, id)
 		l.n.tell("launch", LaunchTold{Job: launch.Job, Launch: id, Token: token, Machines: launch.Machines})
 	case PublishAnswer:
-		return l.n.answerAll(ctx, launch)
+		// Not under ctx: a publish is ended when every machine has claimed its start.
+		l.n.running.Go(func() {
+			if err := l.n.answerAll(l.n.ctx, launch); err != nil && l.n.ctx.Err() == nil {
+				fmt.Fprintln(os.Stderr, "error: answer", launch.RunID, err)
+			}
+		})
 	}
 	return nil
 }

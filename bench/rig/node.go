@@ -67,6 +67,7 @@ type node struct {
 	log      logCounter
 	snaps    snapshotNotes
 	addrs    map[string]net.Addr
+	ctx      context.Context //nolint:containedctx // a role lives from begin to end
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	endedErr error
@@ -89,10 +90,9 @@ func (n *node) begin(raw json.RawMessage, tell teller) (any, error) {
 	if err != nil {
 		return nil, errors.Join(err, n.app.Close())
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	n.cancel = cancel
+	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.running.Go(func() {
-		if n.endedErr = n.app.Run(ctx); n.endedErr != nil {
+		if n.endedErr = n.app.Run(n.ctx); n.endedErr != nil {
 			fmt.Fprintln(os.Stderr, "error:", n.endedErr)
 			n.tell("failed", n.endedErr.Error())
 		}
