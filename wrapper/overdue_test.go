@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/internal/wire"
 )
 
 // lateProcess ends by itself before its timeout, but the end of its output is read only later: as a wrapper finds it that
@@ -64,4 +65,24 @@ func TestOwnEndBeforeAnOverdueTimeout(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A grant that came too late to be followed is declined when the asking ends, also if nothing was answered after it: what
+// was granted and not declined stays in the record as a command that may run.
+func TestStaleGrantIsDeclinedWhenTheWindowIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, says("", time.Second, 0))
+		w.node("a").hold = time.Second
+		w.start(t)
+		time.Sleep(500 * time.Millisecond) // the ask is on its way
+		w.skew.Add(int64(30 * time.Second))
+		time.Sleep(time.Second) // its grant has come
+		w.change(func() { w.node("a").noLeader = true })
+		time.Sleep(2 * time.Minute)
+		w.change(func() { w.node("a").noLeader = false })
+		w.wait(t, time.Minute)
+		if r := w.first(); w.executor.executed() != 0 || r.final == nil || r.final.Type != wire.TypeDeclined {
+			t.Errorf("executed %d, final %+v", w.executor.executed(), r.final)
+		}
+	})
 }

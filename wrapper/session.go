@@ -237,15 +237,30 @@ func (s *Session) countWindow() {
 }
 
 // windowOver ends a target's asking. An ask on its way may still be granted, so its answer is waited for as long as it could be
-// followed.
+// followed, and a little while in any case: a process that was stopped finds the window over before it has read what came
+// meanwhile, and a grant that is not declined stays in the record as a command that may run.
 func (s *Session) windowOver(t *target) {
-	t.over = true
-	if end := t.askedAt.Add(grantLimit); t.askOpen && s.now.Before(end) {
+	if !t.over {
+		t.over, t.overAt = true, s.now
+	}
+	end := t.askedAt.Add(grantLimit)
+	if least := t.overAt.Add(askAgain); end.Before(least) {
+		end = least
+	}
+	if t.askOpen && s.now.Before(end) {
 		s.wakeBy(end)
 		return
 	}
 	s.log.Info("not started: the start window is over", "run", t.entry.Run)
-	t.leave()
+	if !t.granted {
+		t.leave()
+		return
+	}
+	s.decline(t, ErrTooLate.Error(), codeNotStart, "") // that is worth more than the silence that the record rests on
+	if _, seat := s.cur.seatOf(t); seat != nil && !seat.open {
+		seat.resume = s.now
+		s.wakeBy(s.now)
+	}
 }
 
 // orphans says for hello which commands outlived their wrappers.

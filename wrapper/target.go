@@ -36,6 +36,7 @@ type target struct {
 	askedAt time.Time
 	askAt   time.Time // not before
 	over    bool      // the window is: no more asks
+	overAt  time.Time // since when
 	granted bool      // a grant was seen, whatever became of it
 	release func()    // of the lock
 

@@ -261,6 +261,13 @@ func resume(t *testing.T, ctx context.Context, l *link, target saltpeter.Target)
 	}
 }
 
+func (w *world) answers(n *node) bool {
+	return w.operator.on(n, patience, func(ctx context.Context, c *client.Client) error {
+		_, err := c.Maintenance(ctx)
+		return err
+	}) == nil
+}
+
 // A write that any node acknowledged is seen by a strong read on every other node, also while nodes come and go.
 func TestAnyNodeShowsWhatAnyAcknowledged(t *testing.T) {
 	scenario(t, 3, []job{byHand("x", script{term: "exit"})}, func(t *testing.T, w *world) {
@@ -270,6 +277,7 @@ func TestAnyNodeShowsWhatAnyAcknowledged(t *testing.T) {
 				leader.kill(i%8 == 3)
 				w.sleep(3 * time.Second)
 				leader.start()
+				w.until(20*time.Second, "the node to know its configuration", func() bool { return w.answers(leader) })
 			}
 			on := i%2 == 0
 			n := w.nodes[i%3]
