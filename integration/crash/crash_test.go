@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -16,7 +17,30 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
-	os.Exit(m.Run())
+	dir, err := os.MkdirTemp("", "sp-crash.")
+	if err != nil {
+		panic(err)
+	}
+	binDir = dir
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		panic(err)
+	}
+	os.Exit(code)
+}
+
+var binDir string // set once, before any test
+
+var buildOnce = sync.OnceValues(func() (Binaries, error) { return Build(binDir) })
+
+// built gives the programs with crash points, built once for all tests.
+func built(t *testing.T) Binaries {
+	t.Helper()
+	b, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // testDir is a directory that stays if the test fails. Paths of unix sockets are short, so it is not t.TempDir's.
@@ -62,7 +86,7 @@ func (l testLog) Write(b []byte) (int, error) {
 func TestSample(t *testing.T) {
 	t.Parallel()
 	cases := Sample(60)
-	s := Sweep{Dir: testDir(t), Cases: cases, Seed: 1, Length: (len(cases) + 1) / 2, Side: 2, Log: testLog{t}}
+	s := Sweep{Dir: testDir(t), Cases: cases, Seed: 1, Length: (len(cases) + 1) / 2, Side: 2, Log: testLog{t}, Bin: built(t)}
 	results, err := s.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -89,21 +113,13 @@ func TestProductHasNoCrashPoints(t *testing.T) {
 		}
 	}
 	dir := testDir(t)
-	normal, tagged := filepath.Join(dir, "normal"), filepath.Join(dir, "tagged")
-	for _, d := range []string{normal, tagged} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	command(t, root, append([]string{"go", "build", "-trimpath", "-o", normal + "/"}, products...)...)
-	if _, err := Build(tagged); err != nil {
-		t.Fatal(err)
-	}
+	built(t)
+	command(t, root, append([]string{"go", "build", "-trimpath", "-o", dir + "/"}, products...)...)
 	for name, function := range map[string]string{"saltpeter": "crash/seams.", "sp_wrapper": "wrapper.(*crashLink)"} {
-		if holds(t, filepath.Join(normal, name), function) {
+		if holds(t, filepath.Join(dir, name), function) {
 			t.Errorf("%s as it is shipped has crash points", name)
 		}
-		if !holds(t, filepath.Join(tagged, name), function) {
+		if !holds(t, filepath.Join(binDir, name), function) {
 			t.Errorf("%s with the tag has no crash points: this test looks for the wrong thing", name)
 		}
 	}

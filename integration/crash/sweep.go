@@ -25,6 +25,7 @@ type Sweep struct {
 	Length int // cases in a chain
 	Side   int // chains side by side
 	Log    io.Writer
+	Bin    Binaries // built by Run if it is empty
 }
 
 // AllCases gives every point with both actions, for each size of cluster. The wrapper's points don't depend on the number of
@@ -60,13 +61,15 @@ func ParseCase(text string) (Case, error) {
 
 // Run runs the sweep and gives the results in the order of the cases.
 func (s *Sweep) Run(ctx context.Context) ([]Result, error) {
-	bins := filepath.Join(s.Dir, "bin")
-	if err := os.MkdirAll(bins, 0o755); err != nil {
-		return nil, err
-	}
-	bin, err := Build(bins)
-	if err != nil {
-		return nil, err
+	if s.Bin == (Binaries{}) {
+		bins := filepath.Join(s.Dir, "bin")
+		err := os.MkdirAll(bins, 0o755)
+		if err == nil {
+			s.Bin, err = Build(bins)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	chains := s.chains()
 	results := make([][]Result, len(chains))
@@ -80,11 +83,11 @@ func (s *Sweep) Run(ctx context.Context) ([]Result, error) {
 				defer logMu.Unlock()
 				fmt.Fprintf(s.Log, "%s chain %d/%d: %s\n", time.Now().Format("15:04:05"), i+1, len(chains), fmt.Sprintf(format, args...))
 			}
-			results[i] = runChain(ctx, filepath.Join(s.Dir, fmt.Sprintf("chain%d", i+1)), bin, s.Seed+uint64(i), cases, log)
+			results[i] = runChain(ctx, filepath.Join(s.Dir, fmt.Sprintf("chain%d", i+1)), s.Bin, s.Seed+uint64(i), cases, log)
 			return nil
 		})
 	}
-	err = g.Wait()
+	err := g.Wait()
 	return slices.Concat(results...), err
 }
 

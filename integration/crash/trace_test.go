@@ -82,11 +82,7 @@ func traceJobs() []*job {
 func startCluster(t *testing.T, jobs []*job, extra string) (*Cluster, *history) {
 	t.Helper()
 	dir := testDir(t)
-	bin, err := Build(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := newCluster(dir, bin, 1, jobs, extra)
+	c, err := newCluster(dir, built(t), 1, jobs, extra)
 	if err != nil {
 		t.Fatal(err)
 	}
