@@ -158,8 +158,16 @@ func (c *Cluster) kill() {
 	for _, n := range c.nodes {
 		_ = n.end(syscall.SIGKILL, 10*time.Second)
 	}
-	for _, pid := range c.leftovers() {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+	// One that is just starting another is seen again in the next round.
+	for range 50 {
+		left := c.leftovers()
+		if len(left) == 0 {
+			return
+		}
+		for _, pid := range left {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
