@@ -76,10 +76,11 @@ func TestStaleGrantIsDeclinedWhenTheWindowIsOver(t *testing.T) {
 		w.start(t)
 		time.Sleep(500 * time.Millisecond) // the ask is on its way
 		w.skew.Add(int64(30 * time.Second))
-		time.Sleep(time.Second) // its grant has come
-		w.change(func() { w.node("a").noLeader = true })
-		time.Sleep(2 * time.Minute)
-		w.change(func() { w.node("a").noLeader = false })
+		time.Sleep(700 * time.Millisecond) // its grant has come
+		w.change(func() { w.node("a").down = true })
+		w.node("a").cutAll()
+		time.Sleep(20 * time.Minute) // all asking is over
+		w.change(func() { w.node("a").down = false })
 		w.wait(t, time.Minute)
 		if r := w.first(); w.executor.executed() != 0 || r.final == nil || r.final.Type != wire.TypeDeclined {
 			t.Errorf("executed %d, final %+v", w.executor.executed(), r.final)
