@@ -24,6 +24,7 @@ func records(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
+	profiled := n.profiled("record")
 	began := time.Now()
 	for i := range recordRuns {
 		if err := n.Ask("start", "job", nil); err != nil {
@@ -35,6 +36,9 @@ func records(ctx context.Context, b *bench) error {
 		}
 	}
 	rate := recordRuns * recordMachines / time.Since(began).Seconds()
+	if err := profiled(); err != nil {
+		return err
+	}
 	s, err := n.state()
 	if err != nil {
 		return err

@@ -397,6 +397,8 @@ func (b *builder) finishRun(r *run) error {
 	if r.State.Final() && r.size() == 0 {
 		b.s.empty++
 	}
-	r.indexMachines()
+	if !r.State.Final() {
+		r.indexMachines()
+	}
 	return nil
 }

@@ -91,7 +91,7 @@ type run struct {
 	taken     int  // targets that were to be launched when the list was complete
 	allTaken  bool // nothing that matched was left out
 	pages     []*page
-	// byMachine is nil for small runs; all generations share it: it is written once, with the targets.
+	// byMachine is nil for small and for finished runs; all generations share it: it is written once, with the targets.
 	byMachine map[unique.Handle[string]]uint32
 	cursor    uint32 // no target before it is waiting
 	draft     *targetDraft

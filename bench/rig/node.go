@@ -77,6 +77,7 @@ func (n *node) begin(raw json.RawMessage, tell teller) (any, error) {
 	if err := json.Unmarshal(raw, &n.spec); err != nil {
 		return nil, err
 	}
+	app.SpareMemory()
 	n.tell, n.addrs = tell, make(map[string]net.Addr)
 	own, err := ownSettings(n.spec.Dir)
 	if err != nil {
