@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
@@ -86,10 +87,12 @@ func (c *crash) hit(name string) {
 		return
 	}
 	c.record()
+	// A signal reaches a process of many threads some time after it was sent: go no further before it did.
+	awake := make(chan os.Signal, 1)
+	signal.Notify(awake, syscall.SIGCONT)
+	defer signal.Stop(awake)
 	_ = syscall.Kill(os.Getpid(), c.signal)
-	if c.signal == syscall.SIGKILL {
-		select {} // the signal is on its way: go no further
-	}
+	<-awake // never, after SIGKILL
 }
 
 func (c *crash) record() {

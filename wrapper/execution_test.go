@@ -415,12 +415,17 @@ func TestCommandKeepsTheCallersOOMScore(t *testing.T) {
 	}
 }
 
+// reserved are the signals 32 and 33, which the C library keeps for itself and which nobody can set: where this test's own
+// caller ignores them, everything below does.
+const reserved = 3 << 31
+
 // Commands must be able to be ended by signals that a wrapper handles itself.
 func TestCommandInheritsNoIgnoredSignal(t *testing.T) {
 	r := execute(t, newSpec("grep ^SigIgn /proc/self/status; grep ^SigBlk /proc/self/status"))
 	for line := range strings.Lines(r.out.String()) {
 		name, mask, _ := strings.Cut(strings.TrimSpace(line), ":")
-		if v, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64); err != nil || v != 0 {
+		v, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
+		if v &^= reserved; err != nil || v != 0 {
 			t.Errorf("%s is %s", name, mask)
 		}
 	}
