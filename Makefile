@@ -9,7 +9,7 @@ STATICCHECK_VERSION := v0.8.2
 GOBIN := $(shell go env GOPATH)/bin
 TESTFLAGS ?=
 
-.PHONY: help build test race fuzz bench lint fmt tools demo crashpoints planted clean
+.PHONY: help build test race fuzz bench lint fmt tools demo crashpoints planted sim clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,12 @@ demo: build ## three nodes with local machines and a sample configuration, in a 
 
 crashpoints: ## kill and stop nodes and wrappers at every named point, judge by ledgers (SECONDS=60: a sample)
 	go run ./integration/crash/crashpoints $(if $(SECONDS),-seconds $(SECONDS))
+
+planted: ## plant each known bug in a copy of the tree: does the test that it names notice? (BUG=name: one)
+	PLANTED=$(or $(BUG),all) go test -count=1 -timeout 20m -v -run TestPlanted ./integration/planted
+
+sim: ## simulate whole nodes from seeds 1 to SEEDS (2000), or play SEED alone with its history
+	set -o pipefail; SIM_SEEDS=$(or $(SEEDS),2000) $(if $(SEED),SIM_SEED=$(SEED) SIM_LOG=1) go test -count=1 -timeout 4h -v -run TestSim ./integration/sim | grep -vE '^=== |^ *--- PASS: TestSim/'
 
 clean: ## remove what was built
 	rm -rf bin dist

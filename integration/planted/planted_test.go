@@ -226,7 +226,8 @@ func run(t *testing.T, tree string, n namedTest) (out string, failed bool) {
 	if err == nil {
 		return string(text), false
 	}
-	if !strings.Contains(string(text), "--- FAIL: "+n.name) && !strings.Contains(string(text), "panic: ") {
+	noticed := strings.Contains(string(text), "--- FAIL: "+n.name) || strings.Contains(string(text), "panic: ")
+	if !noticed || strings.Contains(string(text), "panic: test timed out") {
 		t.Fatalf("%s of %s did not run: %v\n%s", n.name, n.pkg, err, text)
 	}
 	return string(text), true
