@@ -44,18 +44,27 @@ type Journal interface {
 type fileJournal struct {
 	dir    string
 	bootID string
+	pid    int    // of this wrapper
+	since  uint64 // when it was started, in ticks since boot
 }
 
 func newJournal(state, boot string) *fileJournal {
-	return &fileJournal{dir: filepath.Join(state, "journal"), bootID: boot}
+	j := &fileJournal{dir: filepath.Join(state, "journal"), bootID: boot, pid: os.Getpid()}
+	if me, err := readStat(j.pid); err == nil { // else the entry looks like an orphan's, which is only a remark
+		j.since = me.start
+	}
+	return j
 }
 
 func (j *fileJournal) path(e Entry) string {
 	return filepath.Join(j.dir, fmt.Sprintf("%d-%d.json", e.RunNum, e.Target))
 }
 
-// Write replaces an entry of the same target.
+// Write replaces an entry of the same target. An entry that names no wrapper is this one's.
 func (j *fileJournal) Write(e Entry) error {
+	if e.Wrapper == 0 {
+		e.Wrapper, e.Since = j.pid, j.since
+	}
 	b, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("encode journal entry: %w", err)
