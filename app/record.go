@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/cluster"
@@ -72,23 +75,46 @@ func (r record) do(ctx context.Context, prio cluster.Priority, c fsm.Command) (a
 
 func (r record) View() scheduler.View { return r.a.machine.View() }
 
-// Claim splits the claims so that each command fits into an entry.
+// Claim splits the claims so that each command fits into an entry. The commands go out together: one after the other each
+// would wait behind the work for the runs that those before it have begun. Only where a job has several claims do they go in
+// order, since the later tick's claim decides the earlier one too.
 func (r record) Claim(ctx context.Context, claims []saltpeter.Claim) ([]saltpeter.ClaimResult, error) {
-	var out []saltpeter.ClaimResult
-	for len(claims) > 0 {
-		n, size := 0, 0
-		for n < len(claims) && size < maxPart {
-			size += len(claims[n].Job) + 80 // digest, ticks and CBOR's overhead
-			n++
+	parts := splitBy(claims, func(c saltpeter.Claim) int { return len(c.Job) + 80 }) // digest, ticks and CBOR's overhead
+	results := make([][]saltpeter.ClaimResult, len(parts))
+	claim := func(ctx context.Context, i int) error {
+		got, err := r.do(ctx, cluster.High, &fsm.ClaimRuns{Claims: parts[i]})
+		if err == nil {
+			results[i] = got.(fsm.Claimed).Results
 		}
-		got, err := r.do(ctx, cluster.High, &fsm.ClaimRuns{Claims: claims[:n]})
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, got.(fsm.Claimed).Results...)
-		claims = claims[n:]
+		return err
 	}
-	return out, nil
+	if !eachJobOnce(claims) {
+		for i := range parts {
+			if err := claim(ctx, i); err != nil {
+				return nil, err
+			}
+		}
+		return slices.Concat(results...), nil
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range parts {
+		g.Go(func() error { return claim(ctx, i) })
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.Concat(results...), nil
+}
+
+func eachJobOnce(claims []saltpeter.Claim) bool {
+	seen := make(map[string]bool, len(claims))
+	for i := range claims {
+		if seen[claims[i].Job] {
+			return false
+		}
+		seen[claims[i].Job] = true
+	}
+	return true
 }
 
 // ApplyConfig puts definitions first, then the revision in parts.
