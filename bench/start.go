@@ -167,7 +167,7 @@ func (n *aNode) fleet(ctx context.Context, machines, lives int) (*rig.Proc, erro
 
 // bareFleet starts sessions of a bare prototype.
 func (b *bench) bareFleet(ctx context.Context, to rig.BareReady) (*rig.Proc, error) {
-	return b.proc(ctx, "fleet", rig.FleetSpec{Addr: to.Addr, Pin: to.Pin, Bare: true}, nil, nil, os.Stderr)
+	return b.proc(ctx, "fleet", rig.FleetSpec{Addr: to.Addr, Pin: to.Pin, Bare: true, Lives: runsLives}, nil, nil, os.Stderr)
 }
 
 // machines are names for a bare fleet's sessions.

@@ -42,6 +42,11 @@ func ticks(ctx context.Context, b *bench) error {
 		p99 := percentile(late, 99)
 		b.table.add(row{what: "  committed, p99", figure: ms(p99), limit: ms(bare) + " (bare raft, same bytes)", ratio: float64(p99) / float64(bare),
 			budget: "< " + ms(c.budget), ok: p99 < c.budget})
+		if b.profile != "" {
+			for _, c := range claims.Commands {
+				b.table.add(row{what: "    a command", figure: ms(c.Began) + " – " + ms(c.Done), limit: kib(float64(c.Size))})
+			}
+		}
 		b.table.add(row{what: "  committed, max", figure: ms(percentile(late, 100))})
 	}
 	return nil
@@ -104,7 +109,7 @@ func join(set map[string]bool) string {
 
 // bareCommits gives the time that bare raft takes to commit entries of the same sizes, one after the other, as the median of
 // the rounds.
-func (b *bench) bareCommits(name string, sizes []int) (time.Duration, error) {
+func (b *bench) bareCommits(name string, commands []rig.Command) (time.Duration, error) {
 	dir := filepath.Join(b.dir, name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return 0, err
@@ -113,12 +118,12 @@ func (b *bench) bareCommits(name string, sizes []int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	per := max(len(sizes)/ticksRounds, 1)
+	per := max(len(commands)/ticksRounds, 1)
 	var rounds []time.Duration
-	for from := 0; from < len(sizes); from += per {
+	for from := 0; from < len(commands); from += per {
 		began := time.Now()
-		for _, size := range sizes[from:min(from+per, len(sizes))] {
-			entry := make([]byte, size)
+		for _, c := range commands[from:min(from+per, len(commands))] {
+			entry := make([]byte, c.Size)
 			_, _ = rand.Read(entry) // never fails
 			if err := r.Commit(entry); err != nil {
 				return 0, err

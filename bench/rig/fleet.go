@@ -258,6 +258,9 @@ func (f *fleet) oneLife(s *start) error {
 		return err
 	}
 	defer p.ws.CloseNow()
+	if f.spec.Bare {
+		return nil
+	}
 	if err := p.live(s); err != nil {
 		return fmt.Errorf("live on %s: %w", s.machine, err)
 	}

@@ -54,7 +54,14 @@ type Claims struct {
 	// Late is how long after its tick each run was claimed and committed; Early is the same for the moment of the
 	// proposal, of the earliest claim of each command.
 	Late, Early []time.Duration
-	Commands    []int // bytes
+	Commands    []Command
+}
+
+// Command is one command of claims: its size in bytes, and when it was proposed and committed, after the tick of its first
+// claim.
+type Command struct {
+	Size        int
+	Began, Done time.Duration
 }
 
 func (n *claimNotes) take() (any, error) {
@@ -72,7 +79,11 @@ func (n *claimNotes) take() (any, error) {
 		if len(claims) != len(note.results) {
 			return nil, fmt.Errorf("%d claims have %d results", len(claims), len(note.results))
 		}
-		c.Commands = append(c.Commands, len(note.cmd))
+		if len(claims) == 0 {
+			continue
+		}
+		tick := time.Unix(claims[0].Tick, 0)
+		c.Commands = append(c.Commands, Command{len(note.cmd), note.began.Sub(tick), note.done.Sub(tick)})
 		for i, r := range note.results {
 			c.count(r.Outcome)
 			if r.Outcome == saltpeter.ClaimRun {
