@@ -258,6 +258,30 @@ func TestPulledMarks(t *testing.T) {
 	if got := w.claim("a", t0+1000); got != ahead {
 		t.Fatalf("the tick got another run: %+v", got)
 	}
+	if w.job("a").Mark != t0+1000 {
+		t.Fatalf("the mark stays at %d", w.job("a").Mark)
+	}
+}
+
+// A series of skips whose first tick has a run already, from a clock that was ahead, decides that tick alone.
+func TestPulledMarksUnderASeries(t *testing.T) {
+	w := newWorld(t)
+	w.config(saltpeter.DefaultSettings(), testJob("j"))
+	w.now = (t0 + 100) * 1000
+	ahead := w.claim("j", t0+100)
+	w.now = (t0 + 10) * 1000
+	w.plan(&PullMarks{To: t0 + 10})
+	w.now = (t0 + 200) * 1000
+	missed := func(tick int64, count uint64) saltpeter.ClaimResult {
+		c := saltpeter.Claim{Job: "j", Digest: w.job("j").Digest, Tick: tick, Skip: saltpeter.SkipMissed, Last: t0 + 130, Count: count}
+		return w.plan(&ClaimRuns{Claims: []saltpeter.Claim{c}}).(Claimed).Results[0]
+	}
+	if got := missed(t0+100, 3); got != ahead || w.job("j").Mark != t0+100 {
+		t.Fatalf("%+v, the mark is %d", got, w.job("j").Mark)
+	}
+	if got := missed(t0+110, 2); got.Outcome != saltpeter.ClaimSkipped || w.job("j").Mark != t0+130 {
+		t.Fatalf("%+v, the mark is %d", got, w.job("j").Mark)
+	}
 }
 
 // TestAWindowEndsAtItsEnd: [from, until).

@@ -217,11 +217,26 @@ func (p *planner) settle(v View, claims []saltpeter.Claim, results []saltpeter.C
 		switch r.Outcome {
 		case saltpeter.ClaimRun:
 			runs = append(runs, r.Run)
+			again = p.rest(v, &claims[i], bad) || again
 		case saltpeter.ClaimSkipped:
+			again = p.rest(v, &claims[i], bad) || again
 		default: // the view knows more than the planner did
 			p.reload(v, claims[i].Job, bad)
 			again = true
 		}
 	}
 	return runs, again
+}
+
+// rest plans again what is left of a series whose first tick was decided before: marks that a wrong clock had carried ahead
+// were pulled back behind it.
+func (p *planner) rest(v View, c *saltpeter.Claim, bad func(job string, err error)) bool {
+	if c.Last <= c.Tick {
+		return false
+	}
+	if st, ok := v.Job(c.Job); !ok || st.Mark >= c.Last {
+		return false
+	}
+	p.reload(v, c.Job, bad)
+	return true
 }

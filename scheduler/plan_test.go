@@ -234,6 +234,28 @@ func TestSettle(t *testing.T) {
 	}
 }
 
+// A series whose first tick was decided before is planned again from there: its other ticks are not decided yet.
+func TestSettleARestOfASeries(t *testing.T) {
+	m := newModel(time.Now)
+	m.put(testJob("j"), 1199)
+	p := planOf(t, m)
+	claims := p.due(at(1400, 0), true)
+	if len(claims) == 0 || claims[0].Last <= claims[0].Tick {
+		t.Fatalf("claims %+v", claims)
+	}
+	m.jobs["j"].mark = claims[0].Tick
+	if _, again := p.settle(view{m}, claims[:1], []saltpeter.ClaimResult{{Outcome: saltpeter.ClaimRun, Run: 7}}, noBad(t)); !again {
+		t.Error("the rest is not planned again")
+	}
+	if next, ok := p.next(); !ok || next <= claims[0].Tick || next > claims[0].Last {
+		t.Errorf("next %d, want one of the series %d to %d", next, claims[0].Tick, claims[0].Last)
+	}
+	m.jobs["j"].mark = claims[0].Last
+	if _, again := p.settle(view{m}, claims[:1], []saltpeter.ClaimResult{{Outcome: saltpeter.ClaimSkipped, Skip: saltpeter.SkipMissed}}, noBad(t)); again {
+		t.Error("a series that was recorded is planned again")
+	}
+}
+
 // TestSchedulesForget: compiled schedules are bounded, whatever configurations come by.
 func TestSchedulesForget(t *testing.T) {
 	s := newSchedules(func(saltpeter.Schedule) (ticks, error) { return nil, nil })
