@@ -8,8 +8,9 @@ GREMLINS_VERSION := v0.6.0
 STATICCHECK_VERSION := v0.8.2
 GOBIN := $(shell go env GOPATH)/bin
 TESTFLAGS ?=
+BENCHFLAGS ?=
 
-.PHONY: help build test race fuzz bench lint fmt tools demo crashpoints planted sim clean
+.PHONY: help build test race fuzz bench bench-all lint fmt tools demo crashpoints planted sim clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +37,12 @@ fuzz: ## every fuzz target for 20 s
 bench: ## all benchmarks once
 	go test -run '^$$' -bench . -benchtime 200ms ./...
 
+bench-all: build ## measure nodes against their budgets, each beside its limit (docs/performance.md); 15 minutes, bench-ticks and others alone
+	go run ./bench $(BENCHFLAGS) all
+
+bench-%: build
+	go run ./bench $(BENCHFLAGS) $*
+
 tools: ## install the linters
 	@test -x $(GOBIN)/golangci-lint || go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	@test -x $(GOBIN)/staticcheck || go install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)
@@ -60,8 +67,8 @@ crashpoints: ## kill and stop nodes and wrappers at every named point, judge by 
 planted: ## plant each known bug in a copy of the tree: does the test that it names notice? (BUG=name: one)
 	PLANTED=$(or $(BUG),all) go test -count=1 -timeout 20m -v -run TestPlanted ./integration/planted
 
-sim: ## simulate whole nodes from seeds 1 to SEEDS (2000), or play SEED alone with its history
-	set -o pipefail; SIM_SEEDS=$(or $(SEEDS),2000) $(if $(SEED),SIM_SEED=$(SEED) SIM_LOG=1) go test -count=1 -timeout 4h -v -run TestSim ./integration/sim | grep -vE '^=== |^ *--- PASS: TestSim/'
+sim: ## simulate whole nodes from SEEDS (2000) seeds from FROM (1) on, or play SEED alone with its history
+	set -o pipefail; SIM_SEEDS=$(or $(SEEDS),2000) SIM_FROM=$(or $(FROM),1) $(if $(SEED),SIM_SEED=$(SEED) SIM_LOG=1) go test -count=1 -timeout 4h -v -run TestSim ./integration/sim | grep -vE '^=== |^ *--- PASS: TestSim/'
 
 clean: ## remove what was built
 	rm -rf bin dist

@@ -128,6 +128,9 @@ func (w *world) checkOwnEnd(e *execution, t *saltpeter.Target, bad func(string))
 func (w *world) checkOutput(n *node) {
 	execs := w.execsByPlace()
 	store := n.life.Load().machine.Output()
+	if !w.until(2*time.Minute, "node "+n.name+" to have all segments", func() bool { return len(store.Missing()) == 0 }) {
+		return
+	}
 	for _, f := range w.commits.facts() {
 		e := execs[where{f.run, f.machine}]
 		var frames []outlog.Frame
@@ -138,8 +141,6 @@ func (w *world) checkOutput(n *node) {
 		})
 		switch {
 		case errors.Is(err, outlog.ErrNoOutput) && f.last.Stored == 0 && f.last.LeftOut == 0:
-		case errors.Is(err, outlog.ErrNotHere): // this node was fed by a snapshot; fetching segments comes later
-			continue
 		case err != nil:
 			w.hist.broken("G3", "output of %s on %s on node %s: %v", f.run, f.machine, n.name, err)
 			continue

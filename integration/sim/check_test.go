@@ -17,7 +17,7 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 
 // check holds the whole history against the promises. Everything has come to rest.
 func (w *world) check() {
-	v, n := w.finalView()
+	v := w.finalView()
 	if v == nil {
 		return
 	}
@@ -25,7 +25,9 @@ func (w *world) check() {
 	w.checkFacts(v)
 	w.checkExecutions()
 	w.checkOutcomes()
-	w.checkOutput(n)
+	for _, n := range w.nodes {
+		w.checkOutput(n)
+	}
 	w.checkSignals(log)
 	w.checkTerms(log)
 	w.checkTicks(log, v)
@@ -34,8 +36,8 @@ func (w *world) check() {
 	w.checkReplicas()
 }
 
-// finalView is a view that a strong read has brought up to date, and the node that it is from.
-func (w *world) finalView() (*fsm.View, *node) {
+// finalView is a view that a strong read has brought up to date.
+func (w *world) finalView() *fsm.View {
 	for _, n := range w.nodes {
 		err := w.operator.on(n, patience, func(ctx context.Context, c *client.Client) error {
 			_, err := c.Maintenance(ctx)
@@ -43,11 +45,10 @@ func (w *world) finalView() (*fsm.View, *node) {
 		})
 		if err != nil {
 			w.hist.broken("liveness", "%s answers %v at the end", n.name, err)
-			return nil, nil
+			return nil
 		}
 	}
-	n := w.nodes[w.draw(len(w.nodes))]
-	return n.life.Load().machine.View(), n
+	return w.nodes[w.draw(len(w.nodes))].life.Load().machine.View()
 }
 
 // checkFacts holds what was seen of the targets over time against the final record, and looks for what is not finished.

@@ -54,6 +54,7 @@ func (w *world) eras(log []*commit) []*era {
 	open := map[string]*era{}
 	defs := map[saltpeter.Digest]*saltpeter.Job{}
 	seen := map[string]bool{}
+	ahead := map[string]int64{} // the last tick of a job that was decided so far: where clocks jump it may lie in the future
 	for _, k := range log {
 		for i, cmd := range k.cmds {
 			if _, refused := k.results[i].(*fsm.Refusal); refused {
@@ -66,13 +67,17 @@ func (w *world) eras(log []*commit) []*era {
 						defs[saltpeter.DigestOf(enc)] = j
 					}
 				}
+			case *fsm.ClaimRuns:
+				for _, c := range x.Claims {
+					ahead[c.Job] = max(ahead[c.Job], c.Tick, c.Last)
+				}
 			case *fsm.ApplyConfig:
 				if !x.Last || x.Part != 0 {
 					w.hist.broken("G2", "the test does not know revisions of several parts")
 				}
 				if !seen[x.ID] {
 					seen[x.ID] = true
-					out = append(out, w.revise(open, defs, x, k.envs[i].Millis/1000, k.at)...)
+					out = append(out, w.revise(open, defs, x, k.envs[i].Millis/1000, k.at, ahead)...)
 				}
 			}
 		}
@@ -84,10 +89,14 @@ func (w *world) eras(log []*commit) []*era {
 }
 
 // revise ends the eras that a revision ends, and begins others.
-func (w *world) revise(open map[string]*era, defs map[saltpeter.Digest]*saltpeter.Job, x *fsm.ApplyConfig, at int64, commit time.Time) (ended []*era) {
+func (w *world) revise(open map[string]*era, defs map[saltpeter.Digest]*saltpeter.Job, x *fsm.ApplyConfig, at int64, commit time.Time,
+	ahead map[string]int64) (ended []*era) {
 	inForce := map[string]bool{}
-	settled := max(at, commit.Add(w.plan.offset).Unix()+1)
 	for _, jd := range x.Jobs {
+		settled := max(at, commit.Add(w.plan.offset).Unix()+1)
+		if w.plan.jumps {
+			settled = max(settled, ahead[jd.Name])
+		}
 		inForce[jd.Name] = true
 		j := defs[jd.Digest]
 		if e := open[jd.Name]; e != nil {

@@ -72,7 +72,7 @@ func (c *commits) applied(l *life, log *raft.Log, out any) {
 	results, ok := out.([]any)
 	if !ok {
 		err, _ := out.(error)
-		if !l.off.Load() {
+		if !l.off.Load() && !l.n.failing.Load() {
 			c.w.hist.broken("apply", "node %s at %d: %v", l.n.name, log.Index, err)
 		}
 		return

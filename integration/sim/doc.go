@@ -9,7 +9,9 @@
 // acknowledged). When the faults have stopped and time went by, the promises are checked against that by rules that are
 // the tests' own: no due second, no state and no window is taken from the product's code.
 //
-// SIM_SEEDS says how many seeds TestSim plays, SIM_SEED which one alone. A seed brings the same jobs and faults again; the
+// SIM_SEEDS says how many seeds TestSim plays, SIM_FROM from which one on, SIM_SEED which one alone; without them it plays as
+// many of the first 250 as half a minute allows. SIM_LOG=1 shows the history also where all is well, SIM_LOG=debug with
+// everything that nodes and wrappers log. A seed brings the same jobs and faults again; the
 // order of goroutines that are ready at the same instant it does not, so a failure may need several plays of its seed.
 // A failing seed prints its history.
 package sim

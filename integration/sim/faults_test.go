@@ -37,6 +37,14 @@ func (w *world) play(ev event) {
 		w.lasting(ev, n.name, n.stop, n.start)
 	case "transfer":
 		w.transfer(ev, leader)
+	case "disk-log":
+		w.hist.fault(ev.kind, "%s", leader.name)
+		leader.failing.Store(true)
+		leader.failLog.Store(true)
+	case "disk-segments":
+		w.hist.fault(ev.kind, "%s", n.name)
+		n.failing.Store(true)
+		n.disk.FailWrites(errDisk, int(ev.y%3))
 	case "reset":
 		w.reset(ev, n, other, m)
 	case "loss":

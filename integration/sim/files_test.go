@@ -15,6 +15,7 @@ type files struct {
 	mu          sync.Mutex // guards what follows
 	jobs        []job
 	maintenance string // a machine under maintenance by the files, or empty
+	broken      *node  // whose file can't be read until the next change
 }
 
 func newFiles(w *world) *files {
@@ -45,8 +46,11 @@ func (f *files) text() string {
 
 // write puts the present text into one node's directory.
 func (f *files) write(n *node) {
-	path := filepath.Join(n.config, "jobs.yaml")
-	if err := os.WriteFile(path+".new", []byte(f.text()), 0o600); err != nil {
+	path, text := filepath.Join(n.config, "jobs.yaml"), f.text()
+	if n == f.broken {
+		text = "saltpeter_config: [what?\n" + text
+	}
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		f.w.t.Error(err)
 		return
 	}
@@ -59,6 +63,7 @@ func (f *files) write(n *node) {
 func (f *files) change(ev event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.broken = nil
 	what := f.edit(ev.x)
 	if ev.y%3 == 0 {
 		n := f.w.nodes[ev.y/3%uint64(len(f.w.nodes))]
@@ -96,6 +101,10 @@ func (f *files) edit(x uint64) string {
 			return name + " is gone"
 		}
 		return "nothing"
+	case 6:
+		n := f.w.nodes[x/64%uint64(len(f.w.nodes))]
+		f.broken = n
+		return "a broken file on " + n.name
 	default:
 		again := f.w.plan.jobs[x/64%uint64(len(f.w.plan.jobs))]
 		for _, have := range f.jobs {

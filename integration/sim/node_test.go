@@ -29,7 +29,11 @@ const (
 	nodePort    = 8890
 )
 
-var errPower = errors.New("power is off")
+// What the disks of nodes say.
+var (
+	errPower = errors.New("power is off")
+	errDisk  = errors.New("input/output error")
+)
 
 // node is one node over all its lives: what stays is its disk, its files and its clock.
 type node struct {
@@ -42,6 +46,8 @@ type node struct {
 	gate    gate         // shut while the process is stopped
 	offset  atomic.Int64 // of the wall clock, in ns
 	stopped atomic.Int64 // Unix ns of the last stop of the process, which excuses much
+	failing atomic.Bool  // some of its disk, until it is started again
+	failLog atomic.Bool  // that of the log
 
 	turn chan struct{} // held while a life begins or ends: a channel, since time must go on for those who wait
 	life atomic.Pointer[life]
@@ -90,6 +96,10 @@ func (n *node) start() {
 	if n.life.Load() != nil || n.w.ctx.Err() != nil {
 		return
 	}
+	n.failing.Store(false)
+	n.failLog.Store(false)
+	n.disk.FailWrites(nil, 0)
+	n.disk.FailSyncs(nil, 0)
 	l := &life{n: n, ended: make(chan struct{})}
 	a, err := app.New(n.options(l))
 	if err != nil {
@@ -117,6 +127,9 @@ func (n *node) start() {
 // judgeEnd holds a node that ended by itself to having had a reason.
 func (n *node) judgeEnd(err error) {
 	excused := time.Since(time.Unix(0, n.stopped.Load())) < 30*time.Second || n.w.lossy.Load()
+	if n.failing.Load() {
+		return
+	}
 	if errors.Is(err, fsm.ErrHalted) || !excused {
 		n.w.hist.broken("node", "node %s ended by itself: %v", n.name, err)
 	}
@@ -236,6 +249,9 @@ func (s *slowLog) StoreLogs(logs []*raft.Log) error {
 		return errPower
 	}
 	err := s.LogStore.StoreLogs(logs)
+	if s.l.n.failLog.Load() { // what was written may be there, or not
+		return errDisk
+	}
 	s.l.n.w.disturb()
 	s.l.n.gate.pass()
 	return err

@@ -80,12 +80,16 @@ func (o *operator) jobName(ev event) string {
 func (o *operator) start(ev event) {
 	key := fmt.Sprintf("key-%d", o.next())
 	job := o.jobName(ev)
+	var subset []string
+	if ev.y%5 == 0 {
+		subset = o.w.plan.machines[:1]
+	}
 	for try := range 1 + int(ev.y%2) { // the same request twice gives the same run
 		n := o.anyNode()
 		o.w.hist.fault("start", "%s with %s on %s", job, key, n.name)
 		var run api.Run
 		err := o.on(n, patience, func(ctx context.Context, c *client.Client) error {
-			a, err := c.Start(ctx, client.Start{Job: job, Key: key})
+			a, err := c.Start(ctx, client.Start{Job: job, Key: key, Machines: subset})
 			run = a.Value
 			return err
 		})

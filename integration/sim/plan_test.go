@@ -77,6 +77,8 @@ var kinds = []struct {
 	{"power-node", 3, 500 * time.Millisecond, 15 * time.Second, false, false},
 	{"power-all", 1, time.Second, 40 * time.Second, false, false},
 	{"stop-node", 2, 500 * time.Millisecond, 10 * time.Second, false, false},
+	{"disk-log", 2, 0, 0, false, false},
+	{"disk-segments", 2, 0, 0, false, false},
 	{"reset", 5, 0, 0, false, false},
 	{"loss", 2, time.Second, 10 * time.Second, false, false},
 	{"clock-jump", 6, time.Second, 20 * time.Second, false, true},

@@ -28,6 +28,9 @@ func TestSim(t *testing.T) {
 	if v, err := strconv.ParseUint(os.Getenv("SIM_SEEDS"), 10, 64); err == nil {
 		n, limit = v, 24*time.Hour
 	}
+	if v, err := strconv.ParseUint(os.Getenv("SIM_FROM"), 10, 64); err == nil {
+		from = v
+	}
 	if v, err := strconv.ParseUint(os.Getenv("SIM_SEED"), 10, 64); err == nil {
 		from, n = v, 1
 	}
@@ -130,6 +133,8 @@ func (w *world) rest() bool {
 		m.gate.open()
 	}
 	for _, n := range w.nodes {
+		n.failLog.Store(false)
+		n.disk.FailWrites(nil, 0)
 		w.net.Resume(n.name)
 		n.gate.open()
 		n.start()
