@@ -29,6 +29,7 @@ func (w *world) check() {
 		w.checkOutput(n)
 	}
 	w.checkSignals(log)
+	w.checkSilence(log)
 	w.checkTerms(log)
 	w.checkTicks(log, v)
 	w.checkWindows(log)

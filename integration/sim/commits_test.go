@@ -137,7 +137,7 @@ func (k *commit) runs() []uint64 {
 			nums = append(nums, num)
 		}
 	}
-	for i, cmd := range k.cmds {
+	for _, cmd := range k.cmds {
 		switch x := cmd.(type) {
 		case *fsm.SetTargets:
 			add(x.Run)
@@ -156,7 +156,6 @@ func (k *commit) runs() []uint64 {
 		case *fsm.Kill:
 			add(x.Run)
 		}
-		_ = i
 	}
 	return nums
 }

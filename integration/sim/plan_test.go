@@ -23,7 +23,8 @@ type plan struct {
 	jumps    bool          // wall clocks may jump
 	salt     saltPlan
 	jobs     []job
-	settings []string // lines of saltpeter_config
+	settings []string      // lines of saltpeter_config
+	silence  time.Duration // lost_after and start_window
 	events   []event
 	length   time.Duration // of the part with faults
 }
@@ -137,7 +138,9 @@ func (p *plan) drawSalt(r *rand.Rand) {
 }
 
 func (p *plan) drawSettings(r *rand.Rand) {
+	p.silence = time.Minute
 	if r.IntN(2) == 0 {
+		p.silence = 30 * time.Second
 		p.settings = append(p.settings, "lost_after: 30s", "start_window: 30s")
 	}
 	p.settings = append(p.settings, fmt.Sprintf("misfire_grace: %ds", []int{0, 10, 60}[r.IntN(3)]))

@@ -24,7 +24,7 @@ func scenario(t *testing.T, nodes int, jobs []job, story func(t *testing.T, w *w
 	dir := fastDir(t)
 	ring, keyFile := sharedKey(t)
 	synctest.Test(t, func(t *testing.T) {
-		p := &plan{nodes: nodes, machines: []string{"m1", "m2"}, jobs: jobs, delay: 5 * time.Millisecond, disturb: time.Millisecond,
+		p := &plan{nodes: nodes, machines: []string{"m1", "m2"}, jobs: jobs, delay: 5 * time.Millisecond, disturb: time.Millisecond, silence: time.Minute,
 			timings: cluster.Timings{Heartbeat: time.Second, RPC: 2 * time.Second, SnapshotLogs: 60, SnapshotEvery: 5 * time.Second, TrailingLogs: 20}}
 		w := newWorld(t, p, ring, keyFile, dir)
 		w.start()
