@@ -89,8 +89,7 @@ func TestNodesJoinOneAfterTheOther(t *testing.T) {
 			t.Fatalf("%q", got)
 		}
 		r.crash("a")
-		r.leader("a")
-		r.propose("b", "without the first")
+		r.propose(r.leader("a"), "without the first")
 	})
 }
 
