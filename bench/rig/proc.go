@@ -34,6 +34,7 @@ type Proc struct {
 	in      io.WriteCloser
 	answers chan answer
 	gone    chan struct{} // closed when the process has ended
+	end     string        // how it ended; valid once gone is closed
 
 	mu sync.Mutex // one request at a time
 }
@@ -89,7 +90,8 @@ func (p *Proc) read(out io.Reader, event func(string, json.RawMessage)) {
 			event(a.Event, a.Body)
 		}
 	}
-	_ = p.cmd.Wait() // how it ended is not of interest: its answers are
+	_ = p.cmd.Wait() // its state says it better
+	p.end = p.cmd.ProcessState.String()
 }
 
 // Ask makes a request and waits for its answer, which out takes; nil = it is not of interest.
@@ -105,18 +107,28 @@ func (p *Proc) Ask(op string, arg, out any) error {
 		return fmt.Errorf("encode %s: %w", op, err)
 	}
 	if _, err := p.in.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("ask %s: %w", op, err)
+		return p.lost(op, err)
 	}
 	a, ok := <-p.answers
 	switch {
 	case !ok:
-		return fmt.Errorf("ask %s: %w", op, errGone)
+		return p.lost(op, errGone)
 	case a.Err != "":
 		return fmt.Errorf("%s: %s", op, a.Err)
 	case out == nil || len(a.Body) == 0:
 		return nil
 	}
 	return json.Unmarshal(a.Body, out)
+}
+
+// lost says how the process ended that a request did not reach.
+func (p *Proc) lost(op string, err error) error {
+	select {
+	case <-p.gone:
+		return fmt.Errorf("ask %s: %w: %s", op, err, p.end)
+	case <-time.After(time.Second):
+		return fmt.Errorf("ask %s: %w", op, err)
+	}
 }
 
 var (
