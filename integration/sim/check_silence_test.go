@@ -37,7 +37,10 @@ func (w *world) checkSilence(log []*commit) {
 				}
 			case *fsm.EndTargets:
 				for _, e := range x.Ends {
-					w.checkEnd(k, saltpeter.TargetRef{Run: x.Run, Target: e.Target}, e.State, began[k.term], word)
+					ref := saltpeter.TargetRef{Run: x.Run, Target: e.Target}
+					if w.commits.became(ref, k.index) == e.State { // else the target's own word came before
+						w.checkEnd(k, ref, e.State, began[k.term], word)
+					}
 				}
 			}
 		}

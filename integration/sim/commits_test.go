@@ -232,6 +232,20 @@ func (c *commits) checkGrant(ref saltpeter.TargetRef, p *wrapperProcess) {
 	}
 }
 
+// became gives the state that an entry gave a target; Waiting if it changed nothing.
+func (c *commits) became(ref saltpeter.TargetRef, index uint64) saltpeter.TargetState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.targets[ref]; f != nil {
+		for _, x := range f.changes {
+			if x.index == index {
+				return x.state
+			}
+		}
+	}
+	return saltpeter.Waiting
+}
+
 // find gives the index of the first commit that f accepts.
 func (c *commits) find(f func(*commit) bool) (uint64, bool) {
 	for _, k := range c.all() {

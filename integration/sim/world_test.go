@@ -181,6 +181,7 @@ func (w *world) end() {
 		n.stop()
 	}
 	w.wg.Wait()
+	time.Sleep(5 * time.Second) // net/http leaves dials behind that nobody waits for
 }
 
 func (w *world) wrapperLogger(machine string, id int) *slog.Logger {
