@@ -81,6 +81,27 @@ func (w *world) checkExecutions() {
 	}
 }
 
+// checkLocks: commands of a job that doesn't allow overlap never run together on one machine, whatever the record thinks.
+func (w *world) checkLocks() {
+	w.ledger.mu.Lock()
+	defer w.ledger.mu.Unlock()
+	apart := map[string]bool{}
+	for _, j := range w.plan.jobs {
+		apart[j.name] = !j.overlaps()
+	}
+	last := map[where]*execution{} // by job and machine, in the order of their beginnings
+	for _, e := range w.ledger.execs {
+		if !apart[e.spec.Job] {
+			continue
+		}
+		at := where{e.spec.Job, e.machine}
+		if before := last[at]; before != nil && (before.ended.IsZero() || e.at.Before(before.ended)) {
+			w.hist.broken("overlap", "%s and %s ran together on %s", before.run, e.run, e.machine)
+		}
+		last[at] = e
+	}
+}
+
 // checkOutcomes holds every outcome against what really happened (G4).
 func (w *world) checkOutcomes() {
 	execs := w.execsByPlace()

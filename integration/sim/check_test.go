@@ -24,6 +24,7 @@ func (w *world) check() {
 	log := w.commits.all()
 	w.checkFacts(v)
 	w.checkExecutions()
+	w.checkLocks()
 	w.checkOutcomes()
 	for _, n := range w.nodes {
 		w.checkOutput(n)

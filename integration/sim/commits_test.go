@@ -111,7 +111,27 @@ func (c *commits) learn(l *life, log *raft.Log, results []any) {
 	for _, num := range k.runs() {
 		c.look(k, v, num)
 	}
+	c.checkOverlap(k, v)
 	c.tell(l, k)
+}
+
+// checkOverlap: a job that doesn't allow it has one run at a time, whoever asks for another.
+func (c *commits) checkOverlap(k *commit, v *fsm.View) {
+	for _, j := range c.w.plan.jobs {
+		if j.overlaps() {
+			continue
+		}
+		var active []string
+		v.RunsOfJob(j.name, 0, func(r *saltpeter.Run) bool {
+			if !r.State.Final() {
+				active = append(active, r.ID)
+			}
+			return true
+		})
+		if len(active) > 1 {
+			c.w.hist.broken("overlap", "at %d %v are active together", k.index, active)
+		}
+	}
 }
 
 // tell puts what matters into the history.

@@ -43,6 +43,11 @@ type job struct {
 	extra   []string // lines of YAML
 }
 
+// overlaps reports whether runs of the job may overlap.
+func (j job) overlaps() bool {
+	return slices.ContainsFunc(j.extra, func(line string) bool { return strings.HasPrefix(line, "allow_overlap") })
+}
+
 func (j job) yaml(b *strings.Builder) {
 	fmt.Fprintf(b, "%s:\n  schedule: '%s * * * * *'\n  command: '%s'\n", j.name, j.seconds, j.script)
 	for _, line := range j.extra {

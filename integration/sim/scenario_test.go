@@ -236,6 +236,44 @@ func TestResumeNeedsTheSecret(t *testing.T) {
 	})
 }
 
+// A kill reaches the command at once, through whichever node it was asked for; where the machine is cut off, when it is
+// back.
+func TestKillReachesTheCommand(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		t.Run(fmt.Sprintf("cut off %v", cut), func(t *testing.T) {
+			scenario(t, 3, []job{byHand("long", script{dur: time.Hour, term: "exit"})}, func(t *testing.T, w *world) {
+				if w.startNow("long") == nil {
+					return
+				}
+				w.operator.maintainOn("all", "", client.Span{}) // what runs goes on
+				m := w.machine("m1")
+				if cut {
+					w.cutMachine(m, w.net.CutBoth)
+				}
+				asked := time.Now()
+				w.operator.kill(event{y: 1})
+				if cut {
+					w.sleep(45 * time.Second)
+					w.net.HealAll()
+				}
+				limit := 2 * time.Second
+				if cut {
+					limit = time.Minute + 30*time.Second // it tries other nodes now and then
+				}
+				w.until(limit+time.Second, "the end of the command", func() bool {
+					got, _ := w.targetOf("long")
+					return got.State == saltpeter.Killed && got.Code == 143 && !got.Presumed
+				})
+				for _, e := range w.execsByPlace() {
+					if d := e.ended.Sub(asked); e.by != "timeout or kill" || d > limit {
+						t.Errorf("it ended by %s, %s after the kill", e.by, d)
+					}
+				}
+			})
+		})
+	}
+}
+
 // resume presents a secret that is not the winner's and gives the answer.
 func resume(t *testing.T, ctx context.Context, l *link, target saltpeter.Target) *wire.Message {
 	t.Helper()
