@@ -249,6 +249,7 @@ func TestKillReachesTheCommand(t *testing.T) {
 				m := w.machine("m1")
 				if cut {
 					w.cutMachine(m, w.net.CutBoth)
+					w.cutMachine(m, w.net.Reset) // so that it must come back by its secret
 				}
 				asked := time.Now()
 				w.operator.kill(event{y: 1})
