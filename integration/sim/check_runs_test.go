@@ -15,13 +15,14 @@ import (
 // where names one machine in one run.
 type where struct{ run, machine string }
 
-// facts lists what is known of all targets, in order.
+// facts lists what is known of all targets at this moment, in order.
 func (c *commits) facts() []*facts {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := make([]*facts, 0, len(c.targets))
 	for _, f := range c.targets {
-		out = append(out, f)
+		known := *f
+		out = append(out, &known)
 	}
 	slices.SortFunc(out, func(a, b *facts) int {
 		if a.ref.Run != b.ref.Run {

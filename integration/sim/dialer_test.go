@@ -155,8 +155,8 @@ func (l *link) watch(m *wire.Message) {
 		l.p.m.w.commits.checkAck(ref, m)
 	case wire.TypeGrant:
 		l.p.m.w.commits.checkGrant(ref, l.p)
-		if f := l.p.m.w.onGrant; f != nil {
-			f(l.p)
+		if f := l.p.m.w.onGrant.Load(); f != nil {
+			(*f)(l.p)
 		}
 	}
 }

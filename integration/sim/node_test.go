@@ -291,12 +291,13 @@ func (p watchedProposer) Propose(ctx context.Context, prio cluster.Priority, cmd
 	}
 	w := p.l.n.w
 	w.leads.Store(p.l.n)
-	if w.onPropose == nil {
+	on := w.onPropose.Load()
+	if on == nil {
 		return res, nil
 	}
 	_, c, err := fsm.Decode(cmd)
 	if err == nil {
-		err = w.onPropose(c)
+		err = (*on)(c)
 	}
 	return res, err
 }

@@ -140,12 +140,13 @@ func TestLeadersDieUnderARun(t *testing.T) {
 func TestStoppedAfterTheGrant(t *testing.T) {
 	scenario(t, 3, []job{byHand("late", script{dur: time.Second, term: "exit"})}, func(t *testing.T, w *world) {
 		var once atomic.Bool
-		w.onGrant = func(p *wrapperProcess) {
+		stop := func(p *wrapperProcess) {
 			if once.CompareAndSwap(false, true) {
 				p.m.gate.close()
 				w.net.Pause(p.m.name)
 			}
 		}
+		w.onGrant.Store(&stop)
 		w.operator.start(event{kind: "start"})
 		w.sleep(90 * time.Second)
 		if got, ok := w.targetOf("late"); !ok || got.State != saltpeter.Lost || !got.Presumed {
@@ -168,12 +169,13 @@ func TestStoppedAfterTheGrant(t *testing.T) {
 func TestUnknownOutcomeStartsOnce(t *testing.T) {
 	scenario(t, 1, []job{byHand("once", script{dur: time.Second, term: "exit"}, "allow_overlap: 'i know what i am doing!'")}, func(t *testing.T, w *world) {
 		var unknown atomic.Int32
-		w.onPropose = func(cmd fsm.Command) error {
+		forget := func(cmd fsm.Command) error {
 			if _, ok := cmd.(*fsm.StartRun); ok && unknown.Add(1) <= 3 {
 				return fmt.Errorf("%w: for this test", cluster.ErrUnknown)
 			}
 			return nil
 		}
+		w.onPropose.Store(&forget)
 		if w.startNow("once") == nil {
 			return
 		}

@@ -38,9 +38,9 @@ type world struct {
 	operator *operator
 
 	// onGrant, if set, is told of a grant before its wrapper is.
-	onGrant func(p *wrapperProcess)
+	onGrant atomic.Pointer[func(p *wrapperProcess)]
 	// onPropose, if set, may change the outcome of what a leader proposes; it runs when that is committed.
-	onPropose func(cmd fsm.Command) error
+	onPropose atomic.Pointer[func(cmd fsm.Command) error]
 
 	leads  atomic.Pointer[node] // committed something as leader, last of all
 	lossy  atomic.Bool          // connections break at random
