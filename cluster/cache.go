@@ -7,7 +7,7 @@ import (
 )
 
 // cacheBytes bounds the log cache. Raft's own counts entries: 512 of 256 KiB would be 128 MiB.
-const cacheBytes = 32 << 20
+const cacheBytes = 8 << 20
 
 // logCache keeps the newest entries without gaps, up to a number of bytes: what followers are sent and the leader applies
 // has mostly just been written.

@@ -87,7 +87,7 @@ type Timings struct {
 	Linger         time.Duration // how long a second entry waits to fill while one is in flight: 1 ms
 	Tick           time.Duration // between the watchdog's commits: 1 s
 	StallTicks     int           // ticks without a commit that end the node: 10
-	SnapshotBytes  int64         // of applied entries after which a snapshot is taken: 64 MiB
+	SnapshotBytes  int64         // of applied entries after which a snapshot is taken: 32 MiB
 	SnapshotEvery  time.Duration // how often Raft asks whether SnapshotLogs is reached: 2 min
 	SnapshotLogs   uint64        // entries after which a snapshot is taken: 16,384
 	TrailingLogs   uint64        // entries kept behind a snapshot: 1,000
@@ -108,7 +108,7 @@ func (t Timings) withDefaults() Timings {
 		t.StallTicks = 10
 	}
 	if t.SnapshotBytes == 0 {
-		t.SnapshotBytes = 64 << 20
+		t.SnapshotBytes = 32 << 20
 	}
 	if t.SnapshotLogs == 0 {
 		t.SnapshotLogs = 16384

@@ -160,7 +160,7 @@ func commit(ctx context.Context, dir string, drawn []place) error {
 
 // judge has every drawn place changed and tested.
 func judge(ctx context.Context, dir string, o options) error {
-	var killed, lived int
+	var killed, late, lived int
 	for _, pkg := range o.packages {
 		rep, err := gremlins(ctx, dir, pkg, "--diff", "before", "--workers", "2", "--timeout-coefficient", "10")
 		if err != nil {
@@ -169,8 +169,10 @@ func judge(ctx context.Context, dir string, o options) error {
 		for _, f := range rep.Files {
 			for _, m := range f.Mutations {
 				switch m.Status {
-				case "KILLED", "TIMED OUT":
+				case "KILLED":
 					killed++
+				case "TIMED OUT":
+					late++
 				case "LIVED":
 					lived++
 					fmt.Printf("not noticed: %s:%d:%d %s\n", filepath.Join(pkg, f.Name), m.Line, m.Column, m.Type)
@@ -178,11 +180,12 @@ func judge(ctx context.Context, dir string, o options) error {
 			}
 		}
 	}
-	if killed+lived == 0 {
+	noticed, all := killed+late, killed+late+lived
+	if all == 0 {
 		return errors.New("nothing was changed")
 	}
-	share := float64(killed) / float64(killed+lived)
-	fmt.Printf("%d of %d changes were noticed (%.0f %%, seed %d)\n", killed, killed+lived, share*100, o.seed)
+	share := float64(noticed) / float64(all)
+	fmt.Printf("%d of %d changes were noticed (%.0f %%, seed %d), %d of them because the tests did not end\n", noticed, all, share*100, o.seed, late)
 	if share < o.atLeast {
 		return fmt.Errorf("fewer than %.0f %% were noticed", o.atLeast*100)
 	}
