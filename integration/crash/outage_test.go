@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/syscollective/saltpeter/integration/rig"
 )
 
 // TestOutage ends the only node with kill -9 while forty commands run and write, and starts it again after half a minute
@@ -14,31 +16,31 @@ import (
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	seconds := envNumber(t, "SP_OUTAGE", 30)
-	jobs := []*job{
-		{name: "ends-within", targets: machineNames(1, 20), machines: 20, bytes: 300_000, seconds: float64(seconds) * 0.6, overlap: true},
-		{name: "goes-on", targets: machineNames(21, 40), machines: 20, bytes: 300_000, seconds: float64(seconds) * 1.2, overlap: true},
-		{name: "scheduled", every: 10, targets: "m1", machines: 1, bytes: 10, overlap: true, grace: 20},
+	jobs := []*rig.Job{
+		{Name: "ends-within", Targets: rig.MachineNames(1, 20), Machines: 20, Bytes: 300_000, Seconds: float64(seconds) * 0.6, Overlap: true},
+		{Name: "goes-on", Targets: rig.MachineNames(21, 40), Machines: 20, Bytes: 300_000, Seconds: float64(seconds) * 1.2, Overlap: true},
+		{Name: "scheduled", Every: 10, Targets: "m1", Machines: 1, Bytes: 10, Overlap: true, Grace: 20},
 	}
 	c, h := startCluster(t, jobs, "")
-	c.played = 40
-	if err := c.writeConfig(); err != nil {
+	c.Played = 40
+	if err := c.WriteConfig(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.startAll(t.Context()); err != nil {
+	if err := c.StartAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h.seen = time.Now()
-	op := &operator{c: c, h: h, p: "k"}
+	h.Seen = time.Now()
+	op := &rig.Operator{C: c, H: h, P: "k"}
 	for _, j := range jobs[:2] {
-		if id, err := op.startByHand(t.Context(), j.name); err != nil || id == "" {
-			t.Fatalf("start %s: %q, %v", j.name, id, err)
+		if id, err := op.StartByHand(t.Context(), j.Name); err != nil || id == "" {
+			t.Fatalf("start %s: %q, %v", j.Name, id, err)
 		}
 	}
-	err := waitFor(t.Context(), time.Minute, "forty starts in the ledgers", func() error {
-		all, err := readLedgers(c.ledgerDir())
+	err := rig.WaitFor(t.Context(), time.Minute, "forty starts in the ledgers", func() error {
+		all, err := rig.ReadLedgers(c.LedgerDir())
 		n := 0
 		for k := range all {
-			if all[k][0].start.job != "scheduled" {
+			if all[k][0].Start.Job != "scheduled" {
 				n++
 			}
 		}
@@ -50,19 +52,19 @@ func TestOutage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := c.nodes[0]
+	n := c.Nodes[0]
 	from := time.Now()
-	if err := n.end(syscall.SIGKILL, 10*time.Second); err != nil {
+	if err := n.End(syscall.SIGKILL, 10*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(time.Duration(seconds) * time.Second)
-	if err := c.startAll(t.Context()); err != nil {
+	if err := c.StartAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h.down(from, time.Now())
+	h.Down(from, time.Now())
 	e := judgeAtRest(t, c, h, op)
 	ok := 0
-	for _, list := range e.targets {
+	for _, list := range e.Targets {
 		if len(list) < 20 {
 			continue
 		}
@@ -84,25 +86,25 @@ func TestStoppedWrapperDoesNotExecute(t *testing.T) {
 	seconds := envNumber(t, "SP_WRAPPER_STOP", 23)
 	// grant.after is none of these: there the execution may be ahead of the reader that stops the process.
 	points := []string{"grant.before", "journal.before", "journal.after", "exec.before"}
-	jobs := []*job{{name: jobHand, targets: "m1", machines: 1, bytes: 100, overlap: true}}
+	jobs := []*rig.Job{{Name: rig.JobHand, Targets: "m1", Machines: 1, Bytes: 100, Overlap: true}}
 	c, h := startCluster(t, jobs, "  lost_after: 21\n")
-	if err := c.startAll(t.Context()); err != nil {
+	if err := c.StartAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h.seen = time.Now()
-	op := &operator{c: c, h: h, p: "k"}
+	h.Seen = time.Now()
+	op := &rig.Operator{C: c, H: h, P: "k"}
 	var ids []string
 	for i, p := range points {
-		if err := os.WriteFile(c.wrapperArm(), []byte(p+":stop"), 0o644); err != nil {
+		if err := os.WriteFile(wrapperArm(c), []byte(p+":stop"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		id, err := op.startByHand(t.Context(), jobHand)
+		id, err := op.StartByHand(t.Context(), rig.JobHand)
 		if err != nil || id == "" {
 			t.Fatalf("start: %q, %v", id, err)
 		}
 		ids = append(ids, id)
-		err = waitFor(t.Context(), 30*time.Second, "the wrapper to stop itself", func() error {
-			if n := len(hits(c.wrapperLog())); n <= i {
+		err = rig.WaitFor(t.Context(), 30*time.Second, "the wrapper to stop itself", func() error {
+			if n := len(hits(wrapperLog(c))); n <= i {
 				return fmt.Errorf("%d hits", n)
 			}
 			return nil
@@ -116,7 +118,7 @@ func TestStoppedWrapperDoesNotExecute(t *testing.T) {
 		waitState(t, c, id, "lost")
 	}
 	time.Sleep(time.Until(since.Add(time.Duration(seconds) * time.Second)))
-	for _, stopped := range hits(c.wrapperLog()) {
+	for _, stopped := range hits(wrapperLog(c)) {
 		if err := syscall.Kill(stopped.pid, syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
@@ -125,19 +127,19 @@ func TestStoppedWrapperDoesNotExecute(t *testing.T) {
 	for _, id := range ids {
 		waitState(t, c, id, "not-started")
 	}
-	if err := waitFor(t.Context(), 20*time.Second, "the wrappers to end", c.onlyNodes); err != nil {
+	if err := rig.WaitFor(t.Context(), 20*time.Second, "the wrappers to end", c.OnlyNodes); err != nil {
 		t.Error(err)
 	}
-	if all, err := readLedgers(c.ledgerDir()); err != nil || len(all) > 0 {
+	if all, err := rig.ReadLedgers(c.LedgerDir()); err != nil || len(all) > 0 {
 		t.Errorf("commands were executed: %v, %v", all, err)
 	}
 }
 
 // waitState waits until the only machine of a run has a state.
-func waitState(t *testing.T, c *Cluster, id, want string) {
+func waitState(t *testing.T, c *rig.Cluster, id, want string) {
 	t.Helper()
-	err := waitFor(t.Context(), 40*time.Second, id+" to be "+want, func() error {
-		machines, err := list[target](t.Context(), c, "/runs/"+id+"/machines")
+	err := rig.WaitFor(t.Context(), 40*time.Second, id+" to be "+want, func() error {
+		machines, err := rig.List[rig.Target](t.Context(), c, "/runs/"+id+"/machines")
 		if err == nil && (len(machines) != 1 || machines[0].State != want) {
 			err = fmt.Errorf("machines are %+v", machines)
 		}

@@ -14,6 +14,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/syscollective/saltpeter/integration/rig"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -25,7 +26,7 @@ type Sweep struct {
 	Length int // cases in a chain
 	Side   int // chains side by side
 	Log    io.Writer
-	Bin    Binaries // built by Run if it is empty
+	Bin    rig.Binaries // built by Run if it is empty
 }
 
 // AllCases gives every point with both actions, for each size of cluster. The wrapper's points don't depend on the number of
@@ -61,11 +62,11 @@ func ParseCase(text string) (Case, error) {
 
 // Run runs the sweep and gives the results in the order of the cases.
 func (s *Sweep) Run(ctx context.Context) ([]Result, error) {
-	if s.Bin == (Binaries{}) {
+	if s.Bin == (rig.Binaries{}) {
 		bins := filepath.Join(s.Dir, "bin")
 		err := os.MkdirAll(bins, 0o755)
 		if err == nil {
-			s.Bin, err = Build(bins)
+			s.Bin, err = rig.Build(bins, "crashpoints")
 		}
 		if err != nil {
 			return nil, err

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/syscollective/saltpeter/integration/rig"
 )
 
 // These tests need strace: what is synced before what is only seen from outside.
@@ -72,43 +74,43 @@ func readTrace(t *testing.T, path string) []traced {
 }
 
 // traceJobs start often and do little.
-func traceJobs() []*job {
-	return []*job{
-		{name: "tick", every: 1, targets: "m1", machines: 1, bytes: 100, overlap: true},
-		{name: jobHand, targets: "m2", machines: 1, bytes: 10, overlap: true},
+func traceJobs() []*rig.Job {
+	return []*rig.Job{
+		{Name: "tick", Every: 1, Targets: "m1", Machines: 1, Bytes: 100, Overlap: true},
+		{Name: rig.JobHand, Targets: "m2", Machines: 1, Bytes: 10, Overlap: true},
 	}
 }
 
-func startCluster(t *testing.T, jobs []*job, extra string) (*Cluster, *history) {
+func startCluster(t *testing.T, jobs []*rig.Job, extra string) (*rig.Cluster, *rig.History) {
 	t.Helper()
 	dir := testDir(t)
-	c, err := newCluster(dir, built(t), 1, jobs, extra)
+	c, err := pointedCluster(dir, built(t), 1, jobs, extra)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.kill)
-	return c, newHistory()
+	t.Cleanup(c.Kill)
+	return c, rig.NewHistory()
 }
 
 // judgeAtRest ends what is started, waits for rest and judges.
-func judgeAtRest(t *testing.T, c *Cluster, h *history, op *operator) evidence {
+func judgeAtRest(t *testing.T, c *rig.Cluster, h *rig.History, op *rig.Operator) rig.Evidence {
 	t.Helper()
-	end, err := op.maintain(t.Context(), "all", "")
+	end, err := op.Maintain(t.Context(), "all", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.rest(t.Context(), 2*time.Minute); err != nil {
+	if err := c.Rest(t.Context(), 2*time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if err := waitFor(t.Context(), 30*time.Second, "commands and wrappers to end", c.onlyNodes); err != nil {
+	if err := rig.WaitFor(t.Context(), 30*time.Second, "commands and wrappers to end", c.OnlyNodes); err != nil {
 		t.Error(err)
 	}
-	e, err := c.collect(t.Context(), h, end)
+	e, err := collect(t.Context(), c, h, end)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("judged: %s", e.size())
-	for _, v := range judge(e) {
+	t.Logf("judged: %s", e.Size())
+	for _, v := range rig.Judge(e) {
 		t.Error(v.Say())
 	}
 	return e
@@ -120,15 +122,15 @@ func TestSyncBetweenClaimAndGrant(t *testing.T) {
 	t.Parallel()
 	needStrace(t)
 	c, h := startCluster(t, traceJobs(), timings)
-	trace := filepath.Join(c.dir, "trace")
-	c.env = []string{"SP_CRASHMARKS=1"}
-	n := c.nodes[0]
-	n.wrap = []string{"strace", "-f", "-qq", "-s", "100", "-e", "trace=fdatasync,fsync,write", "-e", "signal=none", "-b", "execve", "-o", trace}
-	if err := c.startAll(t.Context()); err != nil {
+	trace := filepath.Join(c.Dir, "trace")
+	c.Env = []string{"SP_CRASHMARKS=1"}
+	n := c.Nodes[0]
+	n.Wrap = []string{"strace", "-f", "-qq", "-s", "100", "-e", "trace=fdatasync,fsync,write", "-e", "signal=none", "-b", "execve", "-o", trace}
+	if err := c.StartAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h.seen = time.Now()
-	err := waitFor(t.Context(), time.Minute, "five grants", func() error {
+	h.Seen = time.Now()
+	err := rig.WaitFor(t.Context(), time.Minute, "five grants", func() error {
 		if grants := countMarks(readTrace(t, trace), "answer start ok"); grants < 5 {
 			return fmt.Errorf("%d", grants)
 		}
@@ -137,7 +139,7 @@ func TestSyncBetweenClaimAndGrant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	judgeAtRest(t, c, h, &operator{c: c, h: h, p: "k"})
+	judgeAtRest(t, c, h, &rig.Operator{C: c, H: h, P: "k"})
 	checkSyncs(t, readTrace(t, trace))
 }
 
@@ -197,50 +199,50 @@ func TestFailedSyncEndsTheNode(t *testing.T) {
 	t.Parallel()
 	needStrace(t)
 	c, h := startCluster(t, traceJobs(), timings)
-	c.env = []string{"SP_CRASHMARKS=1"}
-	if err := c.startAll(t.Context()); err != nil {
+	c.Env = []string{"SP_CRASHMARKS=1"}
+	if err := c.StartAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h.seen = time.Now()
-	op := &operator{c: c, h: h, p: "k"}
+	h.Seen = time.Now()
+	op := &rig.Operator{C: c, H: h, P: "k"}
 	ctx, stop := context.WithCancel(t.Context())
 	asked := make(chan struct{})
 	go func() {
 		defer close(asked)
 		for ctx.Err() == nil {
-			_, _ = op.startByHand(ctx, jobHand) // until the node is gone; what was acknowledged is in the history
+			_, _ = op.StartByHand(ctx, rig.JobHand) // until the node is gone; what was acknowledged is in the history
 		}
 	}()
 	time.Sleep(3 * time.Second) // something is acknowledged, something is under way
-	n := c.nodes[0]
-	trace := filepath.Join(c.dir, "trace")
+	n := c.Nodes[0]
+	trace := filepath.Join(c.Dir, "trace")
 	from := time.Now()
-	strace := exec.Command("strace", "-f", "-qq", "-s", "100", "-p", fmt.Sprint(n.pid()), "-e", "trace=fdatasync,fsync,write",
+	strace := exec.Command("strace", "-f", "-qq", "-s", "100", "-p", fmt.Sprint(n.Pid()), "-e", "trace=fdatasync,fsync,write",
 		"-e", "signal=none", "-e", "inject=fdatasync,fsync:error=EIO:when=3+", "-o", trace)
 	if err := strace.Start(); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case <-n.gone:
+	case <-n.Gone:
 	case <-time.After(30 * time.Second):
 		t.Error("the node goes on though every sync fails")
-		_ = n.end(syscall.SIGKILL, 10*time.Second)
+		_ = n.End(syscall.SIGKILL, 10*time.Second)
 	}
 	// Wrappers that the node had started are traced too, and live on.
 	_ = strace.Process.Signal(syscall.SIGTERM)
 	_ = strace.Wait()
 	stop()
 	<-asked
-	if code := n.proc.ProcessState.ExitCode(); code == 0 {
+	if code := n.Proc.ProcessState.ExitCode(); code == 0 {
 		t.Error("the node ended with success")
 	}
 	checkNothingAcked(t, readTrace(t, trace))
-	if err := c.startAll(t.Context()); err != nil {
+	if err := c.StartAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h.down(from, time.Now())
+	h.Down(from, time.Now())
 	judgeAtRest(t, c, h, op)
-	if len(h.started) == 0 {
+	if len(h.Started) == 0 {
 		t.Error("nothing was acknowledged before")
 	}
 }

@@ -1,4 +1,4 @@
-package crash
+package rig
 
 import (
 	"bytes"
@@ -24,7 +24,7 @@ func Output(instance, machine string, size int) []byte {
 
 // line is one of a ledger.
 type line struct {
-	job, instance, machine string
+	Job, instance, machine string
 	pid, ppid              int
 	nanos                  int64
 	code                   int
@@ -33,20 +33,20 @@ type line struct {
 
 // execution is a command's life as the ledger has it.
 type execution struct {
-	start line
+	Start line
 	end   *line
 }
 
-// key is what may be executed once.
-type key struct{ instance, machine string }
+// Key is what may be executed once.
+type Key struct{ Instance, Machine string }
 
-// readLedgers gives all executions. A line that can't be read is an error: they are written with one call and synced.
-func readLedgers(dir string) (map[key][]execution, error) {
+// ReadLedgers gives all executions. A line that can't be read is an error: they are written with one call and synced.
+func ReadLedgers(dir string) (map[Key][]execution, error) {
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[key][]execution)
+	out := make(map[Key][]execution)
 	for _, f := range files {
 		b, err := os.ReadFile(filepath.Join(dir, f.Name()))
 		if err != nil {
@@ -68,7 +68,7 @@ func readLedgers(dir string) (map[key][]execution, error) {
 func parseLine(text string) (l line, err error) {
 	var what string
 	text = strings.TrimSuffix(text, "\n")
-	n, err := fmt.Sscanf(text, "%s %s %s %s %d %d %d %d", &what, &l.job, &l.instance, &l.machine, &l.pid, &l.ppid, &l.nanos, &l.code)
+	n, err := fmt.Sscanf(text, "%s %s %s %s %d %d %d %d", &what, &l.Job, &l.instance, &l.machine, &l.pid, &l.ppid, &l.nanos, &l.code)
 	if err != nil || n != 8 || what != "start" && what != "end" {
 		return l, fmt.Errorf("line %q: %w", text, err)
 	}
@@ -76,14 +76,14 @@ func parseLine(text string) (l line, err error) {
 	return l, nil
 }
 
-func enter(all map[key][]execution, l line) error {
-	k := key{l.instance, l.machine}
+func enter(all map[Key][]execution, l line) error {
+	k := Key{l.instance, l.machine}
 	if !l.end {
-		all[k] = append(all[k], execution{start: l})
+		all[k] = append(all[k], execution{Start: l})
 		return nil
 	}
 	for i := range all[k] {
-		if e := &all[k][i]; e.start.pid == l.pid && e.end == nil {
+		if e := &all[k][i]; e.Start.pid == l.pid && e.end == nil {
 			e.end = &l
 			return nil
 		}

@@ -1,4 +1,4 @@
-package crash
+package rig
 
 import (
 	"slices"
@@ -9,40 +9,40 @@ import (
 const slack = 20 * time.Second
 
 // ticks judges a job's ticks: each has exactly one run, or one recorded skip with a reason that holds.
-func (o *oracle) ticks(j *job) {
+func (o *oracle) ticks(j *Job) {
 	runs := make(map[int64]int)
 	for _, r := range o.runs {
-		if r.Job == j.name && r.Scheduled != nil {
+		if r.Job == j.Name && r.Scheduled != nil {
 			runs[r.Scheduled.Unix()]++
 			if !j.due(r.Scheduled.Unix()) {
-				o.add("G2", *r.Scheduled, "run %s for a second at which %s is not due", r.ID, j.name)
+				o.add("G2", *r.Scheduled, "run %s for a second at which %s is not due", r.ID, j.Name)
 			}
 		}
 	}
 	skips := o.skipsOf(j)
-	for s := o.history.seen.Unix() + 1; s < o.end.onSent.Unix(); s++ {
+	for s := o.history.Seen.Unix() + 1; s < o.end.onSent.Unix(); s++ {
 		if !j.due(s) {
 			continue
 		}
 		at := time.Unix(s, 0)
 		if n := runs[s] + len(skips[s]); n != 1 {
-			o.add("G2", at, "tick %d of %s has %d runs and the skips %v", s, j.name, runs[s], skips[s])
+			o.add("G2", at, "tick %d of %s has %d runs and the skips %v", s, j.Name, runs[s], skips[s])
 		}
-		if runs[s] > 0 && o.covered(j.name, at) {
-			o.add("G5", at, "tick %d of %s has a run, within a maintenance", s, j.name)
+		if runs[s] > 0 && o.covered(j.Name, at) {
+			o.add("G5", at, "tick %d of %s has a run, within a maintenance", s, j.Name)
 		}
 		for _, reason := range skips[s] {
 			if !o.holds(j, at, reason) {
-				o.add("G2", at, "tick %d of %s is skipped (%s) without cause", s, j.name, reason)
+				o.add("G2", at, "tick %d of %s is skipped (%s) without cause", s, j.Name, reason)
 			}
 		}
 	}
 }
 
 // skipsOf gives the reasons of skips by second, and holds the counts of the series to the schedule.
-func (o *oracle) skipsOf(j *job) map[int64][]string {
+func (o *oracle) skipsOf(j *Job) map[int64][]string {
 	out := make(map[int64][]string)
-	for _, sk := range o.skips[j.name] {
+	for _, sk := range o.skips[j.Name] {
 		n := 0
 		for s := sk.First.Unix(); s <= sk.Last.Unix(); s++ {
 			if j.due(s) {
@@ -51,24 +51,24 @@ func (o *oracle) skipsOf(j *job) map[int64][]string {
 			}
 		}
 		if n != sk.Count {
-			o.add("G2", sk.First, "a series of %d skips (%s) of %s spans %d ticks", sk.Count, sk.Reason, j.name, n)
+			o.add("G2", sk.First, "a series of %d skips (%s) of %s spans %d ticks", sk.Count, sk.Reason, j.Name, n)
 		}
 	}
 	return out
 }
 
 func (o *oracle) covered(job string, at time.Time) bool {
-	return slices.ContainsFunc(o.history.spans, func(s *span) bool { return s.covers(job) && s.mustCover(at) })
+	return slices.ContainsFunc(o.history.spans, func(s *Span) bool { return s.covers(job) && s.mustCover(at) })
 }
 
 // holds reports whether a skip's reason can be true.
-func (o *oracle) holds(j *job, at time.Time, reason string) bool {
+func (o *oracle) holds(j *Job, at time.Time, reason string) bool {
 	switch reason {
 	case "overlap":
-		return !j.overlap
+		return !j.Overlap
 	case "maintenance": // one that covers the tick, or the time of its decision
-		return slices.ContainsFunc(o.history.spans, func(s *span) bool {
-			return s.covers(j.name) && s.onSent.Before(at.Add(time.Minute)) && (s.offAcked.IsZero() || s.offAcked.After(at))
+		return slices.ContainsFunc(o.history.spans, func(s *Span) bool {
+			return s.covers(j.Name) && s.onSent.Before(at.Add(time.Minute)) && (s.offAcked.IsZero() || s.offAcked.After(at))
 		})
 	case "missed": // its age passed the grace while nothing could be decided
 		grace := max(time.Duration(j.misfireGrace())*time.Second, 2*time.Second)
@@ -81,20 +81,20 @@ func (o *oracle) holds(j *job, at time.Time, reason string) bool {
 }
 
 // overlaps holds a job without overlap to one command at a time on each machine.
-func (o *oracle) overlaps(j *job) {
+func (o *oracle) overlaps(j *Job) {
 	byMachine := make(map[string][]execution)
 	for k, all := range o.ledger {
 		for _, e := range all {
-			if e.start.job == j.name {
-				byMachine[k.machine] = append(byMachine[k.machine], e)
+			if e.Start.Job == j.Name {
+				byMachine[k.Machine] = append(byMachine[k.Machine], e)
 			}
 		}
 	}
 	for m, list := range byMachine {
-		slices.SortFunc(list, func(a, b execution) int { return int(a.start.nanos - b.start.nanos) })
+		slices.SortFunc(list, func(a, b execution) int { return int(a.Start.nanos - b.Start.nanos) })
 		for i := 1; i < len(list); i++ {
-			if before := list[i-1]; before.end != nil && before.end.nanos > list[i].start.nanos {
-				o.add("overlap", time.Unix(0, list[i].start.nanos), "%s on %s began while %s ran", list[i].start.instance, m, before.start.instance)
+			if before := list[i-1]; before.end != nil && before.end.nanos > list[i].Start.nanos {
+				o.add("overlap", time.Unix(0, list[i].Start.nanos), "%s on %s began while %s ran", list[i].Start.instance, m, before.Start.instance)
 			}
 		}
 	}
@@ -111,7 +111,7 @@ func (o *oracle) byHand() {
 			}
 		}
 	}
-	for k, id := range o.history.started {
+	for k, id := range o.history.Started {
 		if len(byKey[k]) != 1 || byKey[k][0] != id {
 			o.add("G4", o.end.onSent, "start %s was acknowledged as %s, the record has %v", k, id, byKey[k])
 		}

@@ -1,10 +1,10 @@
-// Command ledger is what the jobs of the crash tests run: it notes its start in a ledger, works, writes output that anybody
+// Command ledger is what the jobs of these tests run: it notes its start in a ledger, works, writes output that anybody
 // can compute again, notes its end, and exits. Each line is synced before it goes on, so that what the ledger says happened.
 //
 //	ledger DIR BYTES SECONDS CODE [ANYTHING…]
 //
 // A line is "start|end JOB INSTANCE MACHINE PID PPID NANOSECONDS CODE"; the ledger of a machine is DIR/MACHINE. Output is
-// BYTES bytes in ten pieces over SECONDS, from a generator seeded by instance and machine (crash.Output).
+// BYTES bytes in ten pieces over SECONDS, from a generator seeded by instance and machine (rig.Output).
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/syscollective/saltpeter/integration/crash"
+	"github.com/syscollective/saltpeter/integration/rig"
 )
 
 const pieces = 10
@@ -61,7 +61,7 @@ func run(args []string) (int, error) {
 	if err := note("start"); err != nil {
 		return 0, err
 	}
-	work(crash.Output(instance, machine, size), time.Duration(seconds*float64(time.Second)))
+	work(rig.Output(instance, machine, size), time.Duration(seconds*float64(time.Second)))
 	return code, note("end")
 }
 

@@ -1,4 +1,4 @@
-package crash
+package rig
 
 import (
 	"bytes"
@@ -18,8 +18,8 @@ type page[T any] struct {
 	Next  string `json:"next_cursor"`
 }
 
-// run, target and skip are what the API tells of the record.
-type run struct {
+// Run, target and skip are what the API tells of the record.
+type Run struct {
 	ID        string     `json:"id"`
 	Job       string     `json:"job"`
 	State     string     `json:"state"`
@@ -32,7 +32,7 @@ type run struct {
 	KilledBy  string     `json:"killed_by"`
 }
 
-type target struct {
+type Target struct {
 	Machine  string `json:"machine"`
 	State    string `json:"state"`
 	Code     *int   `json:"code"`
@@ -77,7 +77,7 @@ func final(err error) bool {
 }
 
 // call makes one request of one node.
-func (n *node) call(ctx context.Context, method, path string, body any, header http.Header) ([]byte, error) {
+func (n *Node) call(ctx context.Context, method, path string, body any, header http.Header) ([]byte, error) {
 	var in io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -114,8 +114,8 @@ func (n *node) call(ctx context.Context, method, path string, body any, header h
 // do makes a request of any node that answers: each is asked once, with little patience.
 func (c *Cluster) do(ctx context.Context, method, path string, body any, header http.Header) ([]byte, error) {
 	var errs []error
-	for _, n := range c.nodes {
-		if !n.alive() {
+	for _, n := range c.Nodes {
+		if !n.Alive() {
 			continue
 		}
 		one, cancel := context.WithTimeout(ctx, 6*time.Second)
@@ -124,7 +124,7 @@ func (c *Cluster) do(ctx context.Context, method, path string, body any, header 
 		if err == nil || final(err) {
 			return b, err
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", n.name, err))
+		errs = append(errs, fmt.Errorf("%s: %w", n.Name, err))
 	}
 	return nil, errors.Join(append(errs, ctx.Err(), errNobody)...)
 }
@@ -150,8 +150,8 @@ func (c *Cluster) get(ctx context.Context, path string, out any) error {
 	return json.Unmarshal(b, out)
 }
 
-// list reads a whole list.
-func list[T any](ctx context.Context, c *Cluster, path string) ([]T, error) {
+// List reads a whole list.
+func List[T any](ctx context.Context, c *Cluster, path string) ([]T, error) {
 	var all []T
 	for cursor := ""; ; {
 		b, err := c.insist(ctx, http.MethodGet, path+"?limit=1000&cursor="+url.QueryEscape(cursor), nil, nil)
@@ -169,17 +169,17 @@ func list[T any](ctx context.Context, c *Cluster, path string) ([]T, error) {
 	}
 }
 
-// leader gives the node that leads, by its own word.
-func (c *Cluster) leader(ctx context.Context) (*node, error) {
-	for _, n := range c.nodes {
-		if !n.alive() {
+// Leader gives the node that leads, by its own word.
+func (c *Cluster) Leader(ctx context.Context) (*Node, error) {
+	for _, n := range c.Nodes {
+		if !n.Alive() {
 			continue
 		}
 		one, cancel := context.WithTimeout(ctx, 2*time.Second)
 		b, err := n.call(one, http.MethodGet, "/status", nil, nil)
 		cancel()
 		var st status
-		if err == nil && json.Unmarshal(b, &st) == nil && st.Node.Role == "leader" && st.Cluster.Leader == n.name {
+		if err == nil && json.Unmarshal(b, &st) == nil && st.Node.Role == "leader" && st.Cluster.Leader == n.Name {
 			return n, nil
 		}
 	}

@@ -1,4 +1,4 @@
-package crash
+package rig
 
 import (
 	"bytes"
@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// evidence is all that the oracle knows.
-type evidence struct {
-	jobs    []*job
-	history *history
-	end     *span // the maintenance that ended the chain
-	runs    []run
-	targets map[string][]target // by run id
+// Evidence is all that the oracle knows.
+type Evidence struct {
+	jobs    []*Job
+	history *History
+	end     *Span // the maintenance that ended the chain
+	runs    []Run
+	Targets map[string][]Target // by run id
 	skips   map[string][]skip   // by job
-	output  map[key][]byte
-	ledger  map[key][]execution
-	crashed map[key]bool // by launch and machine: this wrapper was to be killed
+	output  map[Key][]byte
+	ledger  map[Key][]execution
+	Crashed map[Key]bool // by launch and machine: this wrapper was to be killed
 }
 
-// size says how much was judged.
-func (e *evidence) size() string {
+// Size says how much was judged.
+func (e *Evidence) Size() string {
 	executions, outputs, ticks, states := 0, 0, 0, map[string]int{}
 	for _, all := range e.ledger {
 		executions += len(all)
@@ -29,13 +29,13 @@ func (e *evidence) size() string {
 	for _, b := range e.output {
 		outputs += len(b)
 	}
-	for _, list := range e.targets {
+	for _, list := range e.Targets {
 		for _, t := range list {
 			states[t.State]++
 		}
 	}
 	for _, j := range e.jobs {
-		for s := e.history.seen.Unix() + 1; s < e.end.onSent.Unix(); s++ {
+		for s := e.history.Seen.Unix() + 1; s < e.end.onSent.Unix(); s++ {
 			if j.due(s) {
 				ticks++
 			}
@@ -44,68 +44,68 @@ func (e *evidence) size() string {
 	return fmt.Sprintf("%d ticks, %d runs, %d executions, %d KiB of output, machines %v", ticks, len(e.runs), executions, outputs>>10, states)
 }
 
-// violation is one broken promise; at says when, so that it can be charged to a case.
-type violation struct {
-	promise string
-	at      time.Time
-	text    string
+// Violation is one broken promise; at says when, so that it can be charged to a case.
+type Violation struct {
+	Promise string
+	At      time.Time
+	Text    string
 }
 
 // Say tells of a violation in one line.
-func (v violation) Say() string {
-	return fmt.Sprintf("%s %s %s", v.promise, v.at.UTC().Format("15:04:05.000"), v.text)
+func (v Violation) Say() string {
+	return fmt.Sprintf("%s %s %s", v.Promise, v.At.UTC().Format("15:04:05.000"), v.Text)
 }
 
 // oracle judges evidence.
 type oracle struct {
-	evidence
-	byName map[string]*job
-	found  []violation
+	Evidence
+	byName map[string]*Job
+	found  []Violation
 }
 
-// judge gives every broken promise.
-func judge(e evidence) []violation {
-	o := &oracle{evidence: e, byName: make(map[string]*job)}
+// Judge gives every broken promise.
+func Judge(e Evidence) []Violation {
+	o := &oracle{Evidence: e, byName: make(map[string]*Job)}
 	for _, j := range e.jobs {
-		o.byName[j.name] = j
+		o.byName[j.Name] = j
 	}
-	recorded := make(map[key]bool)
+	recorded := make(map[Key]bool)
 	for i := range e.runs {
 		r := &e.runs[i]
 		o.run(r)
-		for _, t := range e.targets[r.ID] {
-			recorded[key{r.ID, t.Machine}] = true
+		for _, t := range e.Targets[r.ID] {
+			recorded[Key{r.ID, t.Machine}] = true
 		}
 	}
 	for k, starts := range e.ledger {
-		at := time.Unix(0, starts[0].start.nanos)
+		at := time.Unix(0, starts[0].Start.nanos)
 		if len(starts) > 1 {
-			o.add("G1", at, "%s on %s was started %d times: %v", k.instance, k.machine, len(starts), starts)
+			o.add("G1", at, "%s on %s was started %d times: %v", k.Instance, k.Machine, len(starts), starts)
 		}
 		if !recorded[k] {
-			o.add("G4", at, "%s on %s was executed and is not in the record", k.instance, k.machine)
+			o.add("G4", at, "%s on %s was executed and is not in the record", k.Instance, k.Machine)
 		}
 	}
 	for _, j := range e.jobs {
 		o.ticks(j)
-		if !j.overlap {
+		if !j.Overlap {
 			o.overlaps(j)
 		}
 	}
 	o.byHand()
-	slices.SortFunc(o.found, func(a, b violation) int { return a.at.Compare(b.at) })
+	slices.SortFunc(o.found, func(a, b Violation) int { return a.At.Compare(b.At) })
 	return o.found
 }
 
 func (o *oracle) add(promise string, at time.Time, format string, args ...any) {
-	o.found = append(o.found, violation{promise, at, fmt.Sprintf(format, args...)})
+	o.found = append(o.found, Violation{promise, at, fmt.Sprintf(format, args...)})
 }
 
 // run judges one run: it is finished, and its machines are what the job matches.
-func (o *oracle) run(r *run) {
+func (o *oracle) run(r *Run) {
 	j := o.byName[r.Job]
 	at := *r.Claimed
-	targets := o.targets[r.ID]
+	targets := o.Targets[r.ID]
 	switch {
 	case j == nil:
 		o.add("G4", at, "run %s of a job that does not exist", r.ID)
@@ -114,12 +114,12 @@ func (o *oracle) run(r *run) {
 		o.add("end", at, "run %s is %s after everything came to rest", r.ID, r.State)
 	case r.State == "launch-failed":
 		o.add("G4", at, "run %s: launch-failed: %s", r.ID, r.Text)
-	case r.State == "no-targets" && j.machines > 0 && len(targets) == 0:
+	case r.State == "no-targets" && j.Machines > 0 && len(targets) == 0:
 		o.add("G4", at, "run %s found no machine: %s", r.ID, r.Text)
 	case r.State == "killed" && !o.history.killed[r.ID]:
 		o.add("G8", at, "run %s was killed by nobody", r.ID)
-	case len(targets) != j.machines && !o.history.killed[r.ID]:
-		o.add("G4", at, "run %s has %d machines, the job has %d", r.ID, len(targets), j.machines)
+	case len(targets) != j.Machines && !o.history.killed[r.ID]:
+		o.add("G4", at, "run %s has %d machines, the job has %d", r.ID, len(targets), j.Machines)
 	}
 	if o.after(r) {
 		o.add("G5", at, "run %s was claimed under maintenance", r.ID)
@@ -130,7 +130,7 @@ func (o *oracle) run(r *run) {
 }
 
 // after reports whether a run was claimed in a maintenance that was committed before and not yet lifted.
-func (o *oracle) after(r *run) bool {
+func (o *oracle) after(r *Run) bool {
 	for _, s := range o.history.spans {
 		if s.covers(r.Job) && s.mustCover(*r.Claimed) {
 			return true
@@ -140,13 +140,13 @@ func (o *oracle) after(r *run) bool {
 }
 
 // covers reports whether a maintenance is about all of a job.
-func (s *span) covers(job string) bool {
+func (s *Span) covers(job string) bool {
 	return s.scope == "all" || s.scope == "job" && s.name == job
 }
 
 // target judges the record of one machine by its ledger.
-func (o *oracle) target(j *job, r *run, t *target) {
-	k := key{r.ID, t.Machine}
+func (o *oracle) target(j *Job, r *Run, t *Target) {
+	k := Key{r.ID, t.Machine}
 	at := *r.Claimed
 	starts := o.ledger[k]
 	bad := func(promise, format string, args ...any) {
@@ -155,7 +155,7 @@ func (o *oracle) target(j *job, r *run, t *target) {
 	if t.TwoHosts {
 		bad("G4", "two hosts are said to use the id")
 	}
-	if r.Scheduled != nil && len(starts) > 0 && starts[0].start.nanos < r.Scheduled.UnixNano() {
+	if r.Scheduled != nil && len(starts) > 0 && starts[0].Start.nanos < r.Scheduled.UnixNano() {
 		bad("G2", "it was started before its tick")
 	}
 	ended := len(starts) > 0 && starts[0].end != nil
@@ -169,7 +169,7 @@ func (o *oracle) target(j *job, r *run, t *target) {
 		}
 		o.exact(bad, k, j, t, true)
 	case "timeout":
-		if j.timeout == 0 || len(starts) == 0 || ended {
+		if j.Timeout == 0 || len(starts) == 0 || ended {
 			bad("G4", "its time was not over")
 		}
 		o.exact(bad, k, j, t, false)
@@ -179,7 +179,7 @@ func (o *oracle) target(j *job, r *run, t *target) {
 		}
 		o.exact(bad, k, j, t, false)
 	case "lost":
-		if !o.crashed[key{t.Launch, t.Machine}] {
+		if !o.Crashed[Key{t.Launch, t.Machine}] {
 			bad("G4", "its wrapper was not hurt")
 		}
 		o.exact(bad, k, j, t, false)
@@ -195,21 +195,21 @@ func (o *oracle) target(j *job, r *run, t *target) {
 }
 
 // notStarted judges an outcome that says that the command did not start.
-func (o *oracle) notStarted(bad func(promise, format string, args ...any), j *job, r *run, t *target, starts int) {
+func (o *oracle) notStarted(bad func(promise, format string, args ...any), j *Job, r *Run, t *Target, starts int) {
 	if starts > 0 {
 		bad("G4", "it was started")
 	}
 	switch {
-	case o.crashed[key{t.Launch, t.Machine}]:
+	case o.Crashed[Key{t.Launch, t.Machine}]:
 	case t.State == "maintenance" && o.machineCovered(t.Machine, r):
-	case t.State == "not-started" && j.lockfile != "":
-	case t.State == "not-started" && !j.overlap && o.hurt(j.name, t.Machine): // its lock is held by a command without a wrapper
+	case t.State == "not-started" && j.Lockfile != "":
+	case t.State == "not-started" && !j.Overlap && o.hurt(j.Name, t.Machine): // its lock is held by a command without a wrapper
 	default:
 		bad("start", "nothing kept it from starting")
 	}
 }
 
-func (o *oracle) machineCovered(machine string, r *run) bool {
+func (o *oracle) machineCovered(machine string, r *Run) bool {
 	for _, s := range o.history.spans {
 		if s.scope == "machine" && s.name == machine && s.onSent.Before(r.endOr(time.Now())) && s.mayCover(maxTime(*r.Claimed, s.onSent)) {
 			return true
@@ -218,7 +218,7 @@ func (o *oracle) machineCovered(machine string, r *run) bool {
 	return false
 }
 
-func (r *run) endOr(t time.Time) time.Time {
+func (r *Run) endOr(t time.Time) time.Time {
 	if r.Ended != nil {
 		return *r.Ended
 	}
@@ -238,8 +238,8 @@ func (o *oracle) hurt(job, machine string) bool {
 		if o.runs[i].Job != job {
 			continue
 		}
-		for _, t := range o.targets[o.runs[i].ID] {
-			if t.Machine == machine && o.crashed[key{t.Launch, machine}] {
+		for _, t := range o.Targets[o.runs[i].ID] {
+			if t.Machine == machine && o.Crashed[Key{t.Launch, machine}] {
 				return true
 			}
 		}
@@ -248,8 +248,8 @@ func (o *oracle) hurt(job, machine string) bool {
 }
 
 // exact judges the stored output: all that the command writes, or the beginning of it where it was cut off.
-func (o *oracle) exact(bad func(promise, format string, args ...any), k key, j *job, t *target, whole bool) {
-	want, got := Output(k.instance, k.machine, j.bytes), o.output[k]
+func (o *oracle) exact(bad func(promise, format string, args ...any), k Key, j *Job, t *Target, whole bool) {
+	want, got := Output(k.Instance, k.Machine, j.Bytes), o.output[k]
 	switch {
 	case t.LeftOut != 0:
 		bad("G3", "%d bytes were left out", t.LeftOut)

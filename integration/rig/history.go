@@ -1,0 +1,165 @@
+package rig
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// Span is a maintenance as the one who set it saw it. A request's effect lies between its sending and its answer.
+type Span struct {
+	scope, name       string
+	onSent, onAcked   time.Time
+	offSent, offAcked time.Time // zero = not lifted
+	onUnknown         bool
+}
+
+// mayCover and mustCover say whether a maintenance may have been, or was for sure, on at an instant.
+func (s *Span) mayCover(at time.Time) bool {
+	return !at.Before(s.onSent) && (s.offAcked.IsZero() || at.Before(s.offAcked))
+}
+
+func (s *Span) mustCover(at time.Time) bool {
+	return !s.onUnknown && !at.Before(s.onAcked) && (s.offSent.IsZero() || at.Before(s.offSent))
+}
+
+// History is what the harness did and was told: what the record must agree with.
+type History struct {
+	mu      sync.Mutex
+	Seen    time.Time         // all jobs were in force
+	spans   []*Span           // maintenances
+	Started map[string]string // run id by idempotency key: acked starts by hand
+	refused map[string]bool   // keys of starts that were refused
+	killed  map[string]bool   // runs for which a kill was sent
+	downs   []outage
+}
+
+// outage is a time in which a node was not working.
+type outage struct{ from, to time.Time }
+
+func NewHistory() *History {
+	return &History{Started: map[string]string{}, refused: map[string]bool{}, killed: map[string]bool{}}
+}
+
+func (h *History) Down(from, to time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.downs = append(h.downs, outage{from, to})
+}
+
+// Operator is the person who uses the cluster while it is being hurt.
+type Operator struct {
+	C *Cluster
+	H *History
+	n int // of keys
+	P string
+}
+
+// StartByHand starts a job and gives the run's id.
+func (o *Operator) StartByHand(ctx context.Context, job string) (string, error) {
+	o.n++
+	key := fmt.Sprintf("%s-%d", o.P, o.n)
+	b, err := o.C.insist(ctx, http.MethodPost, "/jobs/"+job+"/runs", map[string]string{"note": "by hand"}, http.Header{"Idempotency-Key": {key}})
+	o.H.mu.Lock()
+	defer o.H.mu.Unlock()
+	if final(err) {
+		o.H.refused[key] = true
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var r Run
+	if err := json.Unmarshal(b, &r); err != nil {
+		return "", err
+	}
+	o.H.Started[key] = r.ID
+	return r.ID, nil
+}
+
+func (o *Operator) Kill(ctx context.Context, id string) error {
+	o.H.mu.Lock()
+	o.H.killed[id] = true
+	o.H.mu.Unlock()
+	_, err := o.C.insist(ctx, http.MethodPost, "/runs/"+url.PathEscape(id)+"/kill", nil, nil)
+	if final(err) {
+		return nil // it had ended
+	}
+	return err
+}
+
+func windowPath(scope, name string) string {
+	if scope == "all" {
+		return "/maintenance/all"
+	}
+	return "/maintenance/" + scope + "/" + name
+}
+
+func (o *Operator) Maintain(ctx context.Context, scope, name string) (*Span, error) {
+	s := &Span{scope: scope, name: name, onSent: time.Now()}
+	o.H.mu.Lock()
+	o.H.spans = append(o.H.spans, s)
+	o.H.mu.Unlock()
+	_, err := o.C.insist(ctx, http.MethodPut, windowPath(scope, name), map[string]any{"forever": true, "reason": "test"}, nil)
+	s.onAcked, s.onUnknown = time.Now(), err != nil
+	return s, err
+}
+
+func (o *Operator) lift(ctx context.Context, s *Span) error {
+	s.offSent = time.Now()
+	_, err := o.C.insist(ctx, http.MethodDelete, windowPath(s.scope, s.name), nil, nil)
+	if err == nil {
+		s.offAcked = time.Now()
+	}
+	return err
+}
+
+// Use does in turns what people do, until ctx ends; what it could not do is its error.
+func (o *Operator) Use(ctx context.Context) error {
+	var errs []error
+	note := func(err error) {
+		if err != nil && ctx.Err() == nil {
+			errs = append(errs, err)
+		}
+	}
+	for turn := 0; ; turn++ {
+		select {
+		case <-ctx.Done():
+			return errors.Join(errs...)
+		case <-time.After(1500 * time.Millisecond):
+		}
+		switch turn % 4 {
+		case 0, 2:
+			_, err := o.StartByHand(ctx, JobHand)
+			note(err)
+		case 1:
+			id, err := o.StartByHand(ctx, JobLong)
+			note(err)
+			if err == nil && id != "" {
+				time.Sleep(time.Second)
+				note(o.Kill(ctx, id))
+			}
+		case 3:
+			note(o.MaintainFor(ctx, turn))
+		}
+	}
+}
+
+// MaintainFor sets a short maintenance. It is lifted even when ctx ends meanwhile.
+func (o *Operator) MaintainFor(ctx context.Context, turn int) error {
+	scope, name := "job", "tick"
+	if turn%8 == 7 {
+		scope, name = "machine", "m3"
+	}
+	s, err := o.Maintain(ctx, scope, name)
+	if err != nil {
+		return err
+	}
+	time.Sleep(1200 * time.Millisecond)
+	return o.lift(context.WithoutCancel(ctx), s)
+}
