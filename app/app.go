@@ -186,7 +186,7 @@ func (a *App) openRecord() error {
 	cfg := cluster.Config{
 		ID: a.ident.NodeID, Name: n.Name, ClusterID: a.ident.ClusterID, Dir: filepath.Join(n.DataDir, "raft"), Memory: a.opts.Seams.Memory, FSM: a.machine,
 		Advertise: a.ident.NodeID, Peers: a.opts.Peers, Timings: a.opts.Timings,
-		Lead: a.lead, Handler: a.serveLeader, PeerHandler: a.servePeer, Vet: a.vet, NameOf: a.nameOf, Logger: a.log, Registerer: a.registry,
+		Lead: a.lead, Handler: a.serveLeader, PeerHandler: a.servePeer, Vet: a.vet, Program: program(), NameOf: a.nameOf, Logger: a.log, Registerer: a.registry,
 	}
 	if a.opts.Seams.FSM != nil {
 		cfg.FSM = a.opts.Seams.FSM(a.machine)

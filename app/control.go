@@ -28,6 +28,9 @@ type changeRequest struct {
 // change commits what a person or another node asks for.
 func (a *App) change(ctx context.Context, req changeRequest) (cbor.RawMessage, error) {
 	cmd, err := fsm.DecodeBody(req.Code, req.Body)
+	if errors.Is(err, fsm.ErrUnknownCommand) {
+		return nil, tooOld(a.opts.Node.Name, buildinfo.Version(), req.Code)
+	}
 	if err != nil {
 		return nil, err
 	}

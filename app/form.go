@@ -187,18 +187,20 @@ func (a *App) doubtful() bool {
 	return time.Since(a.started) > doubtAfter && (!st.ContactKnown || st.ContactAge > doubtAfter)
 }
 
-// vet looks at what the cluster itself does not know of an applicant, its name, and reserves it.
+// vet looks at what the cluster itself does not know of an applicant, its name and its program, and notes both: so the name is
+// reserved, and what the program knows counts from the moment in which it is a member.
 func (a *App) vet(ctx context.Context, who cluster.Applicant) (reason string, err error) {
 	for _, m := range a.node.Members() {
 		if m.ID != who.ID && a.nameOf(m.ID) == who.Name {
 			return fmt.Sprintf("the name %s is that of the member at %s: give this node another --name", who.Name, m.Addr), nil
 		}
 	}
-	if a.nameOf(who.ID) == who.Name {
-		return "", nil
+	about := programOf(who.Program)
+	if reason := a.vetProgram(about); reason != "" {
+		return reason, nil
 	}
 	env := fsm.Envelope{Millis: a.wall().UnixMilli(), Actor: who.Name, Origin: "node " + who.Name}
-	_, err = a.propose(ctx, cluster.High, env, &fsm.SetNode{Node: fsm.NodeRecord{ID: who.ID, Name: who.Name}})
+	_, err = a.propose(ctx, cluster.High, env, &fsm.SetNode{Node: about.record(who.ID, who.Name)})
 	return "", err
 }
 

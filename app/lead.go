@@ -11,7 +11,6 @@ import (
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/cluster"
 	"github.com/syscollective/saltpeter/fsm"
-	"github.com/syscollective/saltpeter/internal/buildinfo"
 	"github.com/syscollective/saltpeter/launcher/local"
 	"github.com/syscollective/saltpeter/scheduler"
 )
@@ -127,8 +126,8 @@ func (a *App) gatewayURLs() []string {
 func (a *App) introduce(ctx context.Context) error {
 	var told fsm.NodeRecord
 	for {
-		me := fsm.NodeRecord{ID: a.ident.NodeID, Name: a.opts.Node.Name, Version: buildinfo.Version(), Commands: int(fsm.NewestCode),
-			Gateway: a.gatewayURL(), Files: a.files.digest()}
+		me := ownProgram().record(a.ident.NodeID, a.opts.Node.Name)
+		me.Gateway, me.Files = a.gatewayURL(), a.files.digest()
 		if me != told {
 			by := saltpeter.Actor{Name: me.Name, Origin: "node " + me.Name}
 			call, cancel := context.WithTimeout(ctx, 10*time.Second)

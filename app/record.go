@@ -30,6 +30,14 @@ const retryUnknown = 50 * time.Millisecond
 // propose commits one command. When its outcome is unknown, the very same bytes are proposed again until ctx ends: every
 // command is idempotent. A refusal comes back as an error.
 func (a *App) propose(ctx context.Context, prio cluster.Priority, env fsm.Envelope, c fsm.Command) (any, error) {
+	if c.Code() > fsm.BaseCode && c.Code() > a.machine.View().Used() {
+		return a.proposeFirst(ctx, prio, env, c)
+	}
+	return a.commit(ctx, prio, env, c)
+}
+
+// commit proposes a command that every member knows.
+func (a *App) commit(ctx context.Context, prio cluster.Priority, env fsm.Envelope, c fsm.Command) (any, error) {
 	b, err := fsm.Encode(env, c)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ type Applicant struct {
 	Addr      string // of its node port
 	ClusterID string // of its data directory; empty = it belongs to none yet
 	LastIndex uint64 // of its log
+	Program   []byte // what its program says of itself: see Config.Program
 }
 
 // Outcome is what became of an application.
@@ -53,7 +54,8 @@ func (n *Node) Apply(ctx context.Context, addr string) (Verdict, error) {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	question, err := json.Marshal(Applicant{ID: n.cfg.ID, Name: n.cfg.Name, Addr: n.cfg.Advertise, ClusterID: n.cfg.ClusterID, LastIndex: n.raft.LastIndex()})
+	question, err := json.Marshal(Applicant{ID: n.cfg.ID, Name: n.cfg.Name, Addr: n.cfg.Advertise, ClusterID: n.cfg.ClusterID,
+		LastIndex: n.raft.LastIndex(), Program: n.cfg.Program})
 	if err != nil {
 		return Verdict{}, fmt.Errorf("encode application: %w", err)
 	}

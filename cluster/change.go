@@ -35,6 +35,17 @@ func (n *Node) lockMembership(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
+// HoldMembers calls f while no member is admitted, removed or given its vote: what f finds out about all members stays true
+// until it returns, as long as this node leads.
+func (n *Node) HoldMembers(ctx context.Context, f func(members []Member) error) error {
+	unlock, err := n.lockMembership(ctx)
+	if err != nil {
+		return fmt.Errorf("hold members: %w", err)
+	}
+	defer unlock()
+	return f(n.Members())
+}
+
 // changeErr says what is known of a change of the members that failed.
 func (n *Node) changeErr(err error) error {
 	if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipTransferInProgress) || errors.Is(err, raft.ErrEnqueueTimeout) {

@@ -66,6 +66,8 @@ type Config struct {
 
 	// Vet is asked by the leader before a node is admitted, one at a time; a reason refuses it. May be nil.
 	Vet func(ctx context.Context, a Applicant) (reason string, err error)
+	// Program is what this program says of itself to Vet when it asks to be admitted, in Vet's own encoding.
+	Program []byte
 	// NameOf gives a member's name for texts, empty if it is not known. May be nil.
 	NameOf func(id string) string
 

@@ -213,6 +213,8 @@ type NodeRecord struct {
 	Commands int    `cbor:"4,keyasint,omitempty"` // highest command code that it knows
 	Gateway  string `cbor:"5,keyasint,omitempty"` // URL at which wrappers reach it
 	Files    string `cbor:"6,keyasint,omitempty"` // digest of its configuration files
+	Envelope int    `cbor:"7,keyasint,omitempty"` // highest version of a command's encoding that it knows
+	Snapshot int    `cbor:"8,keyasint,omitempty"` // highest format version of snapshots that it reads
 }
 
 func (*InitCluster) Code() Code    { return CodeInitCluster }
@@ -288,9 +290,10 @@ func Decode(b []byte) (Envelope, Command, error) {
 	if len(b) < 2 {
 		return Envelope{}, nil, fmt.Errorf("decode command: %d bytes", len(b))
 	}
-	empty := newCommand[Code(b[0])]
+	empty := lookup(Code(b[0]))
 	if empty == nil || b[1] != commandVersion {
-		return Envelope{}, nil, fmt.Errorf("%w: code %d version %d", ErrUnknownCommand, b[0], b[1])
+		return Envelope{}, nil, fmt.Errorf("%w: code %d version %d (this program knows codes up to %d, version %d: it is older than what the cluster has used)",
+			ErrUnknownCommand, b[0], b[1], newestKnown, commandVersion)
 	}
 	var e encoded
 	if err := decMode.Unmarshal(b[2:], &e); err != nil {
@@ -303,12 +306,12 @@ func Decode(b []byte) (Envelope, Command, error) {
 	return e.Env, c, nil
 }
 
-// NewestCode is the highest code that this program knows.
+// NewestCode is the highest code that there is.
 const NewestCode = CodeBeginEpoch
 
 // DecodeBody reads a command's body alone, as another node sends it before the leader gives it its envelope.
 func DecodeBody(code Code, body []byte) (Command, error) {
-	empty := newCommand[code]
+	empty := lookup(code)
 	if empty == nil {
 		return nil, fmt.Errorf("%w: code %d", ErrUnknownCommand, code)
 	}

@@ -141,6 +141,9 @@ func (m *Machine) applyOne(a *applier, index uint64, cmd []byte) any {
 	}
 	env.Millis = min(max(env.Millis, 1), maxMillis)
 	a.env = &env
+	if code := c.Code(); code > BaseCode {
+		a.s.used = max(a.s.used, code)
+	}
 	result := c.apply(a)
 	if m.halted != nil { // by an effect
 		return m.halted

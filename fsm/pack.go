@@ -41,6 +41,7 @@ type head struct {
 	Retained   packedRetain          `cbor:"17,keyasint,omitzero"`
 	RetainNext string                `cbor:"18,keyasint,omitempty"`
 	Early      uint64                `cbor:"19,keyasint,omitempty"`
+	Used       Code                  `cbor:"20,keyasint,omitempty"`
 }
 
 type packedRetain struct {
@@ -158,7 +159,7 @@ func headOf(s *state, outputs, events outlog.Manifest) *head {
 		Ends: s.ends, FeedNext: s.feedNext, Windows: s.windows.list, Overfull: s.overfull.Keys(), Digests: s.digests,
 		Revision: packedRevision{Number: rev.Number, Millis: rev.Millis, Actor: rev.Actor, Proposal: rev.Proposal,
 			FilesDigest: rev.FilesDigest, Settings: s.settings, Maintenance: rev.Maintenance, Jobs: rev.Jobs},
-		Outputs: outputs, Events: events, RetainNext: s.retainNext, Early: s.early,
+		Outputs: outputs, Events: events, RetainNext: s.retainNext, Early: s.early, Used: s.used,
 		Retained: packedRetain{Round: kept.round, Runs: kept.answer.Runs, Targets: kept.answer.Targets,
 			Early: kept.answer.Early, More: kept.answer.More},
 	}
@@ -247,6 +248,9 @@ func (b *builder) addHead(body []byte) error {
 	if err := snapMode.Unmarshal(body, h); err != nil {
 		return fmt.Errorf("head: %w", err)
 	}
+	if h.Used > newestKnown {
+		return fmt.Errorf("head: %w: commands up to %d were used (this program knows codes up to %d)", ErrUnknownCommand, h.Used, newestKnown)
+	}
 	s, rev := b.s, &h.Revision
 	s.clusterID, s.epoch, s.index, s.lastRun, s.ends, s.feedNext = h.ClusterID, h.Epoch, h.Index, h.LastRun, h.Ends, h.FeedNext
 	s.lastLaunch = saltpeter.LaunchID(h.LastLaunch)
@@ -254,7 +258,7 @@ func (b *builder) addHead(body []byte) error {
 		return errors.New("head: an empty window")
 	}
 	s.windows = indexWindows(h.Windows)
-	s.retainNext, s.early, s.settings = h.RetainNext, h.Early, rev.Settings
+	s.retainNext, s.early, s.used, s.settings = h.RetainNext, h.Early, h.Used, rev.Settings
 	s.retained = lastRetain{round: h.Retained.Round, answer: Retained{Runs: h.Retained.Runs, Targets: h.Retained.Targets,
 		Early: h.Retained.Early, More: h.Retained.More}}
 	s.digests = h.Digests

@@ -29,7 +29,7 @@ func fullWorld(t testing.TB) *world {
 	w.do(&SetWindow{Window: saltpeter.Window{Scope: saltpeter.ScopeGroup, Name: "g", Reason: "SAN"}})
 	w.do(&SetWindow{Window: saltpeter.Window{Scope: saltpeter.ScopeJob, Name: "a", Pause: true}})
 	w.do(&LiftWindow{Scope: saltpeter.ScopeJob, Name: "a", Pause: true})
-	w.do(&SetNode{Node: NodeRecord{ID: "n1", Name: "sp-1", Version: "1.0", Commands: 20, Gateway: "wss://h", Files: "f"}})
+	w.do(&SetNode{Node: NodeRecord{ID: "n1", Name: "sp-1", Version: "1.0", Commands: 20, Gateway: "wss://h", Files: "f", Envelope: 1, Snapshot: 1}})
 	w.do(&Retain{Round: 1})
 	w.plan(&ApplyConfig{ID: "half", Jobs: []saltpeter.JobDigest{{Name: "a", Digest: st.Digest}}})
 	w.do(&PutDefinitions{Encoded: [][]byte{[]byte(`{"name":"not in force"}`)}})
@@ -268,7 +268,7 @@ func TestTheWinnerSurvivesARestart(t *testing.T) {
 func TestSnapshotHoldsEverything(t *testing.T) {
 	w := fullWorld(t)
 	w.now += 1000
-	w.m.state.retainNext, w.m.state.early, w.m.state.retained.answer = "a", 1, Retained{Runs: 1, Targets: 1, Early: 1, More: true}
+	w.m.state.used, w.m.state.retainNext, w.m.state.early, w.m.state.retained.answer = newestKnown, "a", 1, Retained{Runs: 1, Targets: 1, Early: 1, More: true}
 	w.m.state.overfull.Set("a", struct{}{})
 	w.m.state.revision.Maintenance.Global = true
 	w.m.state.mutJob("a").maxTick++ // a world in which marks were pulled back

@@ -49,6 +49,7 @@ type state struct {
 
 	windows windows
 	nodes   *btree.Map[string, NodeRecord]
+	used    Code // highest command that was ever applied, 0 = none above BaseCode
 
 	feedNext uint64 // number of the next event; the feed's manifest knows the first that is kept
 }
