@@ -245,9 +245,21 @@ func (a *App) refuseLock(ctx context.Context, r saltpeter.LockRefusal) (struct{}
 	return struct{}{}, err
 }
 
-func (a *App) heard(_ context.Context, refs []saltpeter.TargetRef) (struct{}, error) {
+// heard takes winners' heartbeats. Nobody who has said "started" says it again: of one that was taken for lost meanwhile the
+// heartbeat is the word that it is back, and counts for overlap.
+func (a *App) heard(ctx context.Context, refs []saltpeter.TargetRef) (struct{}, error) {
+	v := a.machine.View()
+	var back []saltpeter.Report
 	for _, ref := range refs {
 		a.scheduler.Heard(ref)
+		if t, ok := v.Target(ref); ok && t.Presumed && t.Won && !t.Back && t.StartedMillis != 0 {
+			back = append(back, saltpeter.Report{Ref: ref, Nonce: t.Nonce, Words: []saltpeter.Word{{Kind: saltpeter.WordStarted}}})
+		}
+	}
+	for _, part := range splitBy(back, func(saltpeter.Report) int { return 80 }) {
+		if _, err := a.report(ctx, part); err != nil {
+			return struct{}{}, err
+		}
 	}
 	return struct{}{}, nil
 }

@@ -180,10 +180,13 @@ func (c *EndTargets) apply(a *applier) any {
 		return refuseRun(c.Run)
 	}
 	for _, e := range c.Ends {
-		if e.Target >= r.size() || !maySilence(e.From, e.State) || r.at(e.Target).state != e.From {
-			continue
+		switch {
+		case e.Target >= r.size() || r.at(e.Target).state != e.From:
+		case maySilence(e.From, e.State):
+			a.end(r, e.Target, ending{state: e.State, text: e.Text, presumed: true})
+		case e.From == e.State && r.at(e.Target).has(flagBack): // its winner came back and is silent again
+			a.setBack(r, r.mutAt(e.Target), false)
 		}
-		a.end(r, e.Target, ending{state: e.State, text: e.Text, presumed: true})
 	}
 	a.finishIfDone(r)
 	return Done{}

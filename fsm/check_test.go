@@ -51,6 +51,9 @@ func checkConsistent(t failer, s *state) {
 			active[r.Job]++
 		}
 		num, ok := s.finished.Get(r.endOrder)
+		if _, back := s.backs.Get(r.Num); back != (r.Backs > 0) {
+			t.Fatalf("run %d with %d machines back is found as one: %t", r.Num, r.Backs, back)
+		}
 		_, open := s.unfinished.Get(r.Num)
 		if r.State.Final() == open || r.State.Final() != (ok && num == r.Num) {
 			t.Fatalf("run %d in state %s: unfinished %t, finished %t", r.Num, r.State, open, ok)

@@ -146,7 +146,8 @@ type Report struct {
 	Reports []saltpeter.Report `cbor:"1,keyasint"`
 }
 
-// EndTargets records outcomes that rest on silence.
+// EndTargets records outcomes that rest on silence. An end from an outcome to the same one says that a winner that had come
+// back after it is silent again: it counts for overlap no more, until its next word.
 type EndTargets struct {
 	Run  uint64                `cbor:"1,keyasint"`
 	Ends []saltpeter.TargetEnd `cbor:"2,keyasint"`

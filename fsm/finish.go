@@ -75,7 +75,8 @@ func (a *applier) replace(r *run, i uint32, e ending) {
 	}
 }
 
-// setBack notes that a lost winner's command still runs, or not any more. While one does, the run counts for overlap.
+// setBack notes that a lost winner's command still runs, or not any more: its word came, or it is silent again. While one
+// does, the run counts for overlap.
 func (a *applier) setBack(r *run, t *target, back bool) {
 	if t.has(flagBack) == back {
 		return
@@ -85,8 +86,9 @@ func (a *applier) setBack(r *run, t *target, back bool) {
 	was := r.counts()
 	if back {
 		r.Backs++
-	} else {
-		r.Backs--
+		a.s.backs.Set(r.Num, struct{}{})
+	} else if r.Backs--; r.Backs == 0 {
+		a.s.backs.Delete(r.Num)
 	}
 	if j != nil {
 		j.active += btoi(r.counts()) - btoi(was)

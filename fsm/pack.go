@@ -325,6 +325,9 @@ func (b *builder) addRun(body []byte) error {
 	} else {
 		s.unfinished.Set(r.Num, struct{}{})
 	}
+	if r.Backs > 0 {
+		s.backs.Set(r.Num, struct{}{})
+	}
 	for i, batch := range r.Batches {
 		s.launches.Set(int64(batch.Launch), launchRef{run: r.Num, batch: i})
 	}

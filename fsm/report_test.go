@@ -217,6 +217,48 @@ func TestAsksThatDoNotBelongTogether(t *testing.T) {
 	}
 }
 
+// TestBackAndSilentAgain: a winner that came back and fell silent counts for overlap no more; it may come back again, and its
+// result still replaces the presumed one once.
+func TestBackAndSilentAgain(t *testing.T) {
+	w, ref := won(t)
+	w.say(ref, 1, saltpeter.Word{Kind: saltpeter.WordStarted})
+	w.lose(ref)
+	lost := w.target(ref)
+	backs := func() (n int) {
+		w.m.View().Backs(func(r *saltpeter.Run) bool { n += r.Backs; return true })
+		return n
+	}
+	silent := &EndTargets{Run: ref.Run, Ends: []saltpeter.TargetEnd{{From: saltpeter.Lost, State: saltpeter.Lost, Text: "again"}}}
+	w.plan(silent) // nobody is back: nothing to take away
+	for range 2 {
+		w.now += 1000
+		w.say(ref, 1, saltpeter.Word{Kind: saltpeter.WordStarted})
+		if got := w.target(ref); !got.Back || backs() != 1 || w.job("j").Active != 1 {
+			t.Fatalf("not back: %+v, %d found, %d active", got, backs(), w.job("j").Active)
+		}
+		events := len(w.events())
+		for _, from := range []saltpeter.TargetState{saltpeter.Started, saltpeter.OK} {
+			w.plan(&EndTargets{Run: ref.Run, Ends: []saltpeter.TargetEnd{{From: from, State: from}}})
+		}
+		if !w.target(ref).Back {
+			t.Fatal("another state's silence took it")
+		}
+		for range 2 {
+			w.plan(silent)
+			if got := w.target(ref); got != lost || backs() != 0 || w.job("j").Active != 0 || w.run(ref.Run).Backs != 0 {
+				t.Fatalf("%+v, want %+v, %d found, %d active", got, lost, backs(), w.job("j").Active)
+			}
+		}
+		if len(w.events()) != events {
+			t.Fatal("something was told")
+		}
+	}
+	w.say(ref, 1, saltpeter.Word{Kind: saltpeter.WordResult, Seq: 1})
+	if got := w.target(ref); got.State != saltpeter.OK || !got.Replaced || got.Back || w.run(ref.Run).State != saltpeter.RunOK {
+		t.Fatalf("%+v", got)
+	}
+}
+
 // TestARunThatEndsWhileAMachineIsBack counts for overlap until that machine's word.
 func TestARunThatEndsWhileAMachineIsBack(t *testing.T) {
 	w := newWorld(t)

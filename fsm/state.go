@@ -34,6 +34,7 @@ type state struct {
 	runs       *btree.Map[uint64, *run]
 	runIDs     *btree.Map[string, uint64]
 	unfinished *btree.Map[uint64, struct{}]
+	backs      *btree.Map[uint64, struct{}] // runs with a machine that came back
 	finished   *btree.Map[uint64, uint64]   // end order → run
 	overfull   *btree.Map[string, struct{}] // jobs with more than history_runs
 	gone       *btree.Map[string, struct{}] // jobs that are not in force and have no runs
@@ -180,6 +181,7 @@ func newState() *state {
 		runs:       new(btree.Map[uint64, *run]),
 		runIDs:     new(btree.Map[string, uint64]),
 		unfinished: new(btree.Map[uint64, struct{}]),
+		backs:      new(btree.Map[uint64, struct{}]),
 		finished:   new(btree.Map[uint64, uint64]),
 		overfull:   new(btree.Map[string, struct{}]),
 		gone:       new(btree.Map[string, struct{}]),
@@ -195,6 +197,7 @@ func (s *state) freeze() *state {
 	c := *s
 	c.defs, c.jobs, c.runs, c.runIDs = s.defs.Copy(), s.jobs.Copy(), s.runs.Copy(), s.runIDs.Copy()
 	c.unfinished, c.finished, c.overfull = s.unfinished.Copy(), s.finished.Copy(), s.overfull.Copy()
+	c.backs = s.backs.Copy()
 	c.gone, c.launches, c.keys, c.nodes = s.gone.Copy(), s.launches.Copy(), s.keys.Copy(), s.nodes.Copy()
 	s.gen++
 	return &c

@@ -242,13 +242,18 @@ func (w *random) word(seq *uint64) saltpeter.Word {
 
 func (w *random) silence() {
 	num := w.someRun()
+	if backs := w.direct.m.state.backs.Keys(); len(backs) > 0 && w.chance(50, "back") {
+		num = pick(w, "run", backs...)
+	}
 	r, ok := w.direct.m.state.runs.Get(num)
 	c := &EndTargets{Run: num}
 	for i := range uint32(5) {
 		if ok && i < r.size() && w.chance(60, "silent") {
 			from := r.at(i).state
 			to := saltpeter.Lost
-			if from < saltpeter.Granted {
+			if from.Final() {
+				to = from // of one that is back
+			} else if from < saltpeter.Granted {
 				to = pick(w, "silent", saltpeter.NotStarted, saltpeter.Unreachable)
 			}
 			if w.chance(10, "wrong") {

@@ -125,6 +125,14 @@ func (v *View) Unfinished(yield func(*saltpeter.Run) bool) {
 	})
 }
 
+// Backs gives the runs, finished or not, with machines whose winner came back after a presumed outcome, oldest first.
+func (v *View) Backs(yield func(*saltpeter.Run) bool) {
+	v.s.backs.Scan(func(num uint64, _ struct{}) bool {
+		r, ok := v.Run(num)
+		return !ok || yield(r)
+	})
+}
+
 // UnfinishedCount gives the number of runs that are not finished.
 func (v *View) UnfinishedCount() int { return v.s.unfinished.Len() }
 

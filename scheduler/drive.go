@@ -13,7 +13,7 @@ import (
 	"github.com/syscollective/saltpeter"
 )
 
-// driven is one unfinished run. Its goroutine alone proposes for it, one step at a time, and what the next step is
+// driven is one run that is not finished, or of which a machine came back. Its goroutine alone proposes for it, one step at a time, and what the next step is
 // follows from the record.
 type driven struct {
 	l    *leadership
@@ -112,8 +112,11 @@ func (r *driven) refused(ctx context.Context, err error) {
 func (r *driven) step(ctx context.Context) (after, error) {
 	v := r.l.record.View()
 	run, ok := v.Run(r.num)
-	if !ok || run.State.Final() {
+	if !ok || !toDrive(run) {
 		return gone, nil
+	}
+	if run.State.Final() {
+		return r.stepFinished(ctx)
 	}
 	job, ok := v.Definition(run.Digest)
 	if !ok {
@@ -140,6 +143,15 @@ func (r *driven) step(ctx context.Context) (after, error) {
 	default:
 		return idle, nil
 	}
+}
+
+// stepFinished is the step for a finished run of which machines are back: only their silence is left to be proposed.
+func (r *driven) stepFinished(ctx context.Context) (after, error) {
+	r.publish.stop()
+	if ends := r.takeEnds(); len(ends) > 0 {
+		return again, r.l.record.EndTargets(ctx, r.num, ends)
+	}
+	return idle, nil
 }
 
 // watchInherited begins to watch the targets that are in progress when this leadership comes to the run.

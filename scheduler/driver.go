@@ -11,7 +11,7 @@ import (
 // errNoLauncher stands for a launcher's error where there is none.
 var errNoLauncher = errors.New("no launcher is set up: see launcher in saltpeter_config")
 
-// driver has one goroutine for each unfinished run. Whether a run was claimed by this leader or found at takeover makes no
+// driver has one goroutine for each run that is to be driven. Whether a run was claimed by this leader or found at takeover makes no
 // difference to it: both come from the record.
 type driver struct {
 	l    *leadership
@@ -34,6 +34,10 @@ func (d *driver) run(ctx context.Context) {
 		d.start(ctx, &wg, r.Num)
 		return true
 	})
+	d.l.record.View().Backs(func(r *saltpeter.Run) bool {
+		d.start(ctx, &wg, r.Num)
+		return true
+	})
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,12 +46,16 @@ func (d *driver) run(ctx context.Context) {
 		}
 		v := d.l.record.View()
 		for _, num := range d.takeFresh() {
-			if r, ok := v.Run(num); ok && !r.State.Final() {
+			if r, ok := v.Run(num); ok && toDrive(r) {
 				d.start(ctx, &wg, num)
 			}
 		}
 	}
 }
+
+// toDrive reports whether anything may have to be proposed for a run: it is not finished, or one of its machines came back
+// after it was, and may fall silent again.
+func toDrive(r *saltpeter.Run) bool { return !r.State.Final() || r.Backs > 0 }
 
 func (d *driver) start(ctx context.Context, wg *sync.WaitGroup, num uint64) {
 	d.mu.Lock()
@@ -59,15 +67,23 @@ func (d *driver) start(ctx context.Context, wg *sync.WaitGroup, num uint64) {
 	r := newDriven(d.l, num)
 	d.runs[num] = r
 	wg.Go(func() {
-		defer d.forget(num)
+		defer d.forget(r)
 		r.run(ctx)
 	})
 }
 
-func (d *driver) forget(num uint64) {
+// forget takes out a run that has nothing to be driven. If it changed while it ended, it is looked at again: one of its
+// machines may have come back.
+func (d *driver) forget(r *driven) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.runs, num)
+	delete(d.runs, r.num)
+	select {
+	case <-r.wake:
+		d.fresh = append(d.fresh, r.num)
+		d.poke()
+	default:
+	}
 }
 
 func (d *driver) takeFresh() []uint64 {
@@ -93,10 +109,14 @@ func (d *driver) changed(runs []uint64) {
 		}
 	}
 	if len(d.fresh) > 0 {
-		select {
-		case d.wake <- struct{}{}:
-		default:
-		}
+		d.poke()
+	}
+}
+
+func (d *driver) poke() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
 	}
 }
 

@@ -30,6 +30,9 @@ func judge(s *sign, state saltpeter.TargetState, set *saltpeter.Settings, now ti
 	if s.batch.err != "" { // only where publishing is executing
 		text += "; publish: " + s.batch.err
 	}
+	if state.Final() { // its winner was back; it is taken for running no more
+		return ended(s, state, state, now, text)
+	}
 	return ended(s, state, saltpeter.Lost, now, text)
 }
 

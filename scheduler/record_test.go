@@ -170,6 +170,11 @@ func (r record) EndTargets(_ context.Context, num uint64, ends []saltpeter.Targe
 		run := r.m.runs[num]
 		for _, e := range ends {
 			t := &run.targets[e.Target]
+			if t.State == e.From && e.From == e.State && t.Back {
+				t.Back = false
+				r.m.note("back no more %d %s: %s", num, t.Machine, e.Text)
+				continue
+			}
 			if t.State != e.From || !e.From.CanBecome(e.State) {
 				r.m.note("end %d %s refused: is %s", num, t.Machine, t.State)
 				continue
@@ -207,9 +212,12 @@ func (r record) PullMarks(_ context.Context, tick int64) error {
 
 // count counts the targets and finishes the run after its last.
 func (r *modelRun) count() {
-	r.Counts = saltpeter.Counts{}
+	r.Counts, r.Backs = saltpeter.Counts{}, 0
 	for i := range r.targets {
 		r.Counts[r.targets[i].State]++
+		if r.targets[i].Back {
+			r.Backs++
+		}
 	}
 	if r.State != saltpeter.RunRunning || r.Counts.Unfinished() > 0 {
 		return
@@ -241,6 +249,36 @@ func (m *model) set(num uint64, name string, state saltpeter.TargetState) (moved
 		return []uint64{num}, false
 	})
 	return moved
+}
+
+// back has lost winners come back.
+func (m *model) back(num uint64, name string) (refs []saltpeter.TargetRef) {
+	m.change(func() ([]uint64, bool) {
+		run := m.runs[num]
+		for i := range run.targets {
+			if t := &run.targets[i]; t.Machine == name && t.State == saltpeter.Lost {
+				t.Back = true
+				refs = append(refs, t.Ref)
+			}
+		}
+		run.count()
+		return []uint64{num}, false
+	})
+	return refs
+}
+
+// result takes the late word of a winner that is back.
+func (m *model) result(num uint64, name string) {
+	m.change(func() ([]uint64, bool) {
+		run := m.runs[num]
+		for i := range run.targets {
+			if t := &run.targets[i]; t.Machine == name && t.Back {
+				t.Back, t.State, t.Presumed = false, saltpeter.OK, false
+			}
+		}
+		run.count()
+		return []uint64{num}, false
+	})
 }
 
 func (m *model) kill(num uint64) {

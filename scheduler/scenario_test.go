@@ -33,6 +33,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scenarios give into th
 //	advance DURATION, freeze DURATION                                  time goes by; freeze: while this process is stopped
 //	jump DURATION, clock alone|agreed|none|apart DURATION              the wall clock steps; what the others say of it
 //	hello LAUNCH NAME…, heard RUN NAME…                                signs of life
+//	back RUN NAME…, result RUN NAME…                                   a lost winner comes back, says how it ended
 //	STATE RUN NAME…                                                    a wrapper's word: granted, started, ok, failed; * = all
 //	kill RUN, config [in DURATION], status                             a person's
 func TestScenarios(t *testing.T) {
@@ -358,6 +359,12 @@ func (s *stage) word(f []string) error {
 			s.sched.HeardLaunch(saltpeter.LaunchID(num), name)
 		case "heard":
 			s.hear(num, name)
+		case "result":
+			s.m.result(num, name)
+		case "back":
+			for _, ref := range s.m.back(num, name) {
+				s.sched.Heard(ref)
+			}
 		default:
 			state, ok := saltpeter.ParseTargetState(f[0])
 			if !ok {

@@ -17,8 +17,11 @@ type View interface {
 	Job(name string) (saltpeter.JobStatus, bool)
 	Jobs(after string, yield func(saltpeter.JobStatus) bool)
 	Definition(d saltpeter.Digest) (*saltpeter.Job, bool)
+	// Run gives a run; one that has changed is another pointer.
 	Run(num uint64) (*saltpeter.Run, bool)
 	Unfinished(yield func(*saltpeter.Run) bool)
+	// Backs gives the runs with machines whose winner came back after a presumed outcome.
+	Backs(yield func(*saltpeter.Run) bool)
 	Target(ref saltpeter.TargetRef) (saltpeter.Target, bool)
 	TargetsOf(run uint64, from uint32, yield func(saltpeter.Target) bool)
 }

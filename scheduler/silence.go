@@ -48,6 +48,7 @@ type batch struct {
 	published time.Duration // the first success, or never
 	err       string        // the launcher's last error while nothing succeeded
 	direct    bool          // publishing is executing: there is no start claim to wait for
+	back      bool          // of one machine that came back: no batch that anybody drives
 	signs     []*sign
 }
 
@@ -56,7 +57,7 @@ type hello struct {
 	machine string
 }
 
-// silence watches every target between its launch and its outcome. A sign only notes its time; the deadline that it moves
+// silence watches every target between its launch and its outcome, and again when its winner came back after that. A sign only notes its time; the deadline that it moves
 // is looked at again when it would have come. So a heartbeat costs two map look-ups, a beat without deadlines nothing.
 type silence struct {
 	mu       sync.Mutex // guards all below, and what it points to
@@ -122,6 +123,21 @@ func (t *silence) watch(b *batch, run uint64, targets []uint32, machines []strin
 		t.signs[ref] = s
 		t.hellos[hello{b.launch, m.name}] = s
 		t.heap.push(s)
+	}
+}
+
+// watchBack begins to watch a winner that came back. Its silence begins now: what was known of it ended with its outcome.
+func (t *silence) watchBack(target *saltpeter.Target, now time.Duration) {
+	t.mu.Lock()
+	old := t.signs[target.Ref]
+	known := old != nil && old.batch.back
+	if old != nil && !known {
+		t.drop(old)
+	}
+	t.mu.Unlock()
+	if !known {
+		b := &batch{launch: target.Launch, first: now, published: never, back: true}
+		t.watch(b, target.Ref.Run, []uint32{target.Ref.Target}, []string{target.Machine}, now)
 	}
 }
 
@@ -214,7 +230,7 @@ func (t *silence) sweep(v View, now time.Duration) (f findings) {
 		if t.signs[s.ref] != s { // forgotten meanwhile
 			continue
 		}
-		if found[i] == nil || found[i].State.Final() {
+		if found[i] == nil || found[i].State.Final() && !found[i].Back {
 			t.drop(s)
 			continue
 		}

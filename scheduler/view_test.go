@@ -83,6 +83,23 @@ func (v view) Unfinished(yield func(*saltpeter.Run) bool) {
 	}
 }
 
+func (v view) Backs(yield func(*saltpeter.Run) bool) {
+	v.m.mu.Lock()
+	var all []*saltpeter.Run
+	for _, num := range v.m.order {
+		if r := v.m.runs[num]; r.Backs > 0 {
+			c := r.Run
+			all = append(all, &c)
+		}
+	}
+	v.m.mu.Unlock()
+	for _, r := range all {
+		if !yield(r) {
+			return
+		}
+	}
+}
+
 func (v view) Target(ref saltpeter.TargetRef) (saltpeter.Target, bool) {
 	v.m.mu.Lock()
 	defer v.m.mu.Unlock()

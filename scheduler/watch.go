@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/syscollective/saltpeter"
 )
 
 // away is by how much a ping's own time may exceed the attentive one: beyond it this process was stopped meanwhile, and
@@ -16,13 +18,16 @@ func (l *leadership) watch(ctx context.Context) {
 	defer pings.Wait()
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
+	var seen map[uint64]*saltpeter.Run
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		f := l.silence.sweep(l.record.View(), l.clock.beat())
+		v, now := l.record.View(), l.clock.beat()
+		seen = l.watchBacks(v, seen, now)
+		f := l.silence.sweep(v, now)
 		for run, ends := range f.ends {
 			l.driver.end(run, ends)
 		}
@@ -30,6 +35,30 @@ func (l *leadership) watch(ctx context.Context) {
 			pings.Go(func() { l.ping(ctx, f.ping) })
 		}
 	}
+}
+
+// watchBacks watches the winners that came back after an outcome that rests on silence: who falls silent again would block
+// a job without overlap for ever. A run is gone through when it has changed since it was seen, so that one with 10,000
+// targets costs something at most once a beat. It gives what is seen now.
+func (l *leadership) watchBacks(v View, seen map[uint64]*saltpeter.Run, now time.Duration) map[uint64]*saltpeter.Run {
+	var found map[uint64]*saltpeter.Run
+	v.Backs(func(r *saltpeter.Run) bool {
+		if found == nil {
+			found = make(map[uint64]*saltpeter.Run)
+		}
+		found[r.Num] = r
+		if seen[r.Num] == r {
+			return true
+		}
+		v.TargetsOf(r.Num, 0, func(t saltpeter.Target) bool {
+			if t.Back {
+				l.silence.watchBack(&t, now)
+			}
+			return true
+		})
+		return true
+	})
+	return found
 }
 
 // ping asks machines whether they are there, and notes who answered.

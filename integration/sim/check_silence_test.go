@@ -38,7 +38,7 @@ func (w *world) checkSilence(log []*commit) {
 			case *fsm.EndTargets:
 				for _, e := range x.Ends {
 					ref := saltpeter.TargetRef{Run: x.Run, Target: e.Target}
-					if w.commits.became(ref, k.index) == e.State { // else the target's own word came before
+					if w.commits.became(ref, k.index) == e.State { // also that one is back no more; else the target's own word came before
 						w.checkEnd(k, ref, e.State, began[k.term], word)
 					}
 				}

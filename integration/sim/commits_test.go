@@ -192,10 +192,12 @@ func (c *commits) look(k *commit, v *fsm.View, num uint64) {
 			f = &facts{ref: t.Ref, run: r.ID, machine: t.Machine, job: r.Job, last: saltpeter.Target{State: saltpeter.Waiting}}
 			c.targets[t.Ref] = f
 			f.changes = []change{{k.at, k.index, t.State, t.Presumed}}
-		} else if t.State != f.last.State || t.Presumed != f.last.Presumed {
-			c.checkStep(k, f, &t)
+		} else if t.State != f.last.State || t.Presumed != f.last.Presumed || t.Back != f.last.Back {
+			if t.State != f.last.State || t.Presumed != f.last.Presumed {
+				c.checkStep(k, f, &t)
+			}
 			f.changes = append(f.changes, change{k.at, k.index, t.State, t.Presumed})
-			c.w.hist.note("#%d %s on %s: %s → %s code %d presumed %v %q", k.index, f.run, f.machine, f.last.State, t.State, t.Code, t.Presumed, t.Text)
+			c.w.hist.note("#%d %s on %s: %s → %s code %d presumed %v back %v %q", k.index, f.run, f.machine, f.last.State, t.State, t.Code, t.Presumed, t.Back, t.Text)
 		}
 		if f.last.Done && !t.Done || f.last.State.Final() && !f.last.Presumed && (t.Code != f.last.Code || t.State != f.last.State) {
 			c.w.hist.broken("G4", "%s on %s: a witnessed outcome changed at %d: %+v, was %+v", f.run, f.machine, k.index, t, f.last)

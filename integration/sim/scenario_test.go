@@ -164,6 +164,42 @@ func TestStoppedAfterTheGrant(t *testing.T) {
 	})
 }
 
+// A command that says nothing is taken for lost while its machine is cut off, and counts for overlap again by its wrapper's
+// heartbeat. When the machine then dies, it counts until the silence is long enough, and no longer.
+func TestBackAndGoneAgain(t *testing.T) {
+	scenario(t, 3, []job{byHand("again", script{dur: time.Hour, term: "exit"})}, func(t *testing.T, w *world) {
+		if w.startNow("again") == nil {
+			return
+		}
+		w.sleep(10 * time.Second) // its "started" is taken
+		m := w.machine("m1")
+		target := func() saltpeter.Target { got, _ := w.targetOf("again"); return got }
+		w.cutMachine(m, w.net.CutBoth)
+		w.until(2*time.Minute, "silence to become an outcome", func() bool { return target().State == saltpeter.Lost })
+		w.net.HealAll()
+		if !w.until(time.Minute, "its wrapper to be back", func() bool { return target().Back }) {
+			return
+		}
+		w.operator.start(event{kind: "start"})
+		if n := w.runs("again"); n != 1 {
+			t.Errorf("%d runs while the first may still run", n)
+		}
+		w.sleep(2 * time.Minute)
+		if !target().Back {
+			t.Error("back no more, though it is heard")
+		}
+		m.reboot(time.Second)
+		died := time.Now()
+		w.until(90*time.Second, "its silence to be noticed", func() bool { return !target().Back })
+		if d := time.Since(died); d < 50*time.Second || target().State != saltpeter.Lost || !target().Presumed {
+			t.Errorf("after %s: %+v", d, target())
+		}
+		w.operator.start(event{kind: "start"})
+		w.until(30*time.Second, "another run", func() bool { return w.runs("again") == 2 && target().State == saltpeter.Started })
+		w.operator.kill(event{y: 1})
+	})
+}
+
 // The outcome of a start by hand is unknown to the one who proposed it, although it was committed: it is proposed again,
 // and it is the same run.
 func TestUnknownOutcomeStartsOnce(t *testing.T) {
