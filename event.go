@@ -61,4 +61,8 @@ type Event struct {
 	Actor   string `cbor:"14,keyasint,omitempty"`
 	// Again says that a witnessed result replaced a presumed one.
 	Again bool `cbor:"15,keyasint,omitempty"`
+	// Stored and LeftOut are the bytes of output in the record, and those left out of it, at a machine-result. More may
+	// follow a presumed one; what is written of the event must not depend on when its reader comes to it.
+	Stored  uint64 `cbor:"16,keyasint,omitempty"`
+	LeftOut uint64 `cbor:"17,keyasint,omitempty"`
 }

@@ -103,8 +103,15 @@ func (a *applier) outcomeEvents(r *run, i uint32) {
 	case t.state == saltpeter.InMaintenance:
 		a.targetEvent(r, i, saltpeter.Event{Type: saltpeter.EventMachineMaintenance, Text: t.text})
 	case t.state.Final():
-		a.targetEvent(r, i, saltpeter.Event{Type: saltpeter.EventMachineResult, Code: int(t.code), State: t.state.String(), Text: t.text})
+		a.resultEvent(r, i, false)
 	}
+}
+
+// resultEvent tells a target's outcome, again if it took the place of a presumed one.
+func (a *applier) resultEvent(r *run, i uint32, again bool) {
+	t := r.at(i)
+	a.targetEvent(r, i, saltpeter.Event{Type: saltpeter.EventMachineResult, Code: int(t.code), State: t.state.String(), Text: t.text,
+		Again: again, Stored: t.stored, LeftOut: t.leftOut})
 }
 
 func (c *LaunchBatch) apply(a *applier) any {

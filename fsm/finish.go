@@ -69,7 +69,7 @@ func (a *applier) replace(r *run, i uint32, e ending) {
 	a.setCode(r, t, e)
 	t.flags |= flagReplaced
 	a.setBack(r, t, false)
-	a.targetEvent(r, i, saltpeter.Event{Type: saltpeter.EventMachineResult, Code: int(t.code), State: t.state.String(), Text: t.text, Again: true})
+	a.resultEvent(r, i, true)
 	if r.State.Final() {
 		a.rename(r, r.outcome())
 	}

@@ -36,6 +36,15 @@ func (n *node) add(events ...saltpeter.Event) {
 	defer n.mu.Unlock()
 	for _, e := range events {
 		e.Seq = n.first + uint64(len(n.events))
+		if e.Type == saltpeter.EventMachineResult && e.Stored == 0 { // as the state machine does; what is to fail must be read
+			e.Stored = uint64(len(n.outputs[e.Ref]))
+			if n.errs[e.Ref] != nil {
+				e.Stored++
+			}
+			for _, g := range n.gaps[e.Ref] {
+				e.LeftOut += g.Bytes
+			}
+		}
 		n.events = append(n.events, e)
 	}
 	close(n.moved)

@@ -112,7 +112,8 @@ func TestOutputNotYet(t *testing.T) {
 		ref := saltpeter.TargetRef{Run: 1}
 		text := strings.Repeat("0123456789\n", size/10)
 		n.outputs[ref], n.errs[ref] = text[:size/2], ErrNotYet
-		result := saltpeter.Event{Type: saltpeter.EventMachineResult, Job: "a", Run: "a_1", Machine: "m", Ref: ref, State: "ok", Millis: t0}
+		result := saltpeter.Event{Type: saltpeter.EventMachineResult, Job: "a", Run: "a_1", Machine: "m", Ref: ref, State: "ok", Millis: t0,
+			Stored: uint64(len(text))}
 		n.add(claimed("a"), result, finished("a"))
 		for range 3 {
 			if more, err := l.step(t.Context()); !errors.Is(err, ErrNotYet) || more {

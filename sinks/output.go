@@ -29,20 +29,34 @@ func newRenderer(o Outputs) *renderer {
 	return r
 }
 
-// output writes a target's output without what carriage returns have overwritten, and says whether there is any. What
-// can't be read is said in brackets.
-func (r *renderer) output(ctx context.Context, w io.Writer, ref saltpeter.TargetRef) (some bool, err error) {
-	r.w, r.ref, r.stopped, r.failed = w, ref, ctx.Err, nil
+// output writes a target's output, as it was at the event, without what carriage returns have overwritten, and says whether
+// there is any. What can't be read is said in brackets.
+func (r *renderer) output(ctx context.Context, w io.Writer, e *saltpeter.Event) (some bool, err error) {
+	if e.Stored == 0 && e.LeftOut == 0 {
+		return false, nil
+	}
+	r.w, r.ref, r.stopped, r.failed = w, e.Ref, ctx.Err, nil
 	r.cr.reset()
-	gaps, err := r.outputs.Gaps(ref)
+	gaps, err := r.outputs.Gaps(e.Ref)
+	gaps = until(gaps, e.LeftOut)
 	if err == nil {
-		err = r.read(gaps)
+		err = r.read(gaps, int64(e.Stored))
 	}
-	some = r.cr.at > 0 || len(gaps) > 0
 	if err == nil || r.failed != nil || errors.Is(err, ErrNotYet) || ctx.Err() != nil {
-		return some, err
+		return true, err
 	}
-	return true, r.unread(err, some)
+	return true, r.unread(err, r.cr.at > 0 || len(gaps) > 0)
+}
+
+// until cuts a list of gaps to the first ones, which together have so many bytes: later ones came after the event.
+func until(gaps []Gap, leftOut uint64) []Gap {
+	for i, g := range gaps {
+		if leftOut == 0 {
+			return gaps[:i]
+		}
+		leftOut -= min(leftOut, g.Bytes)
+	}
+	return gaps
 }
 
 // unread says in the log why output, or the rest of it, is missing.
@@ -65,11 +79,11 @@ func (r *renderer) put(p []byte) error {
 	return r.failed
 }
 
-// read runs the whole output through the filter, with a remark at each gap.
-func (r *renderer) read(gaps []Gap) error {
+// read runs so many bytes of the output through the filter, with a remark at each gap.
+func (r *renderer) read(gaps []Gap, stored int64) error {
 	for _, g := range gaps {
-		err := r.stretch(r.ahead, r.cr.at, max(g.Offset-r.cr.at, 0), r.cr.write)
-		if err == nil || errors.Is(err, io.EOF) {
+		err := r.stretch(r.ahead, r.cr.at, g.Offset-r.cr.at, r.cr.write)
+		if err == nil {
 			err = r.cr.end()
 		}
 		if err == nil {
@@ -79,37 +93,31 @@ func (r *renderer) read(gaps []Gap) error {
 			return err
 		}
 	}
-	if err := r.stretch(r.ahead, r.cr.at, -1, r.cr.write); !errors.Is(err, io.EOF) {
+	if err := r.stretch(r.ahead, r.cr.at, stored-r.cr.at, r.cr.write); err != nil {
 		return err
 	}
 	return r.cr.end()
 }
 
 // copy gives a stretch that has been read before to the log.
-func (r *renderer) copy(start, size int64) error {
-	err := r.stretch(r.back, start, size, r.put)
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
+func (r *renderer) copy(start, size int64) error { return r.stretch(r.back, start, size, r.put) }
 
-// stretch reads size bytes, or all for -1, and gives them to use. If the output ends before, it returns io.EOF.
+// stretch reads size bytes and gives them to use. If the output ends before, it returns io.ErrUnexpectedEOF.
 func (r *renderer) stretch(buf []byte, start, size int64, use func([]byte) error) error {
-	for off := start; size < 0 || off < start+size; {
+	for off := start; off < start+size; {
 		if err := r.stopped(); err != nil {
 			return err
 		}
-		p := buf
-		if size >= 0 {
-			p = p[:min(int64(len(p)), start+size-off)]
-		}
+		p := buf[:min(int64(len(buf)), start+size-off)]
 		n, err := r.outputs.Output(r.ref, off, p)
 		off += int64(n)
 		if useErr := use(p[:n]); useErr != nil {
 			return useErr
 		}
-		if err != nil && (size < 0 || off < start+size) {
+		if err != nil && off < start+size {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
 			return err
 		}
 	}

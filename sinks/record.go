@@ -90,7 +90,7 @@ func (r *renderer) body(ctx context.Context, w io.Writer, e *saltpeter.Event) er
 		_, err := io.WriteString(w, textUnreachable)
 		return err
 	}
-	some, err := r.output(ctx, w, e.Ref)
+	some, err := r.output(ctx, w, e)
 	if err != nil {
 		return err
 	}

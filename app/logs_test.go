@@ -1,0 +1,136 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/fsm"
+	"github.com/syscollective/saltpeter/internal/entry"
+	"github.com/syscollective/saltpeter/internal/outlog"
+	"github.com/syscollective/saltpeter/sinks"
+)
+
+// applied drives a state machine without a cluster.
+type applied struct {
+	t     *testing.T
+	a     *App
+	index uint64
+}
+
+func newApplied(t *testing.T) *applied {
+	a := &App{changes: newChanges()}
+	a.machine = fsm.New(fsm.Options{FS: outlog.NewLossy(1), Dir: "/d", Changed: a.changes.add})
+	t.Cleanup(func() {
+		if err := a.machine.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &applied{t: t, a: a}
+}
+
+func (d *applied) do(c fsm.Command) any {
+	d.t.Helper()
+	b, err := fsm.Encode(fsm.Envelope{Millis: time.Now().UnixMilli(), Actor: "tester"}, c)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.index++
+	got, ok := d.a.machine.Apply(&raft.Log{Index: d.index, Term: 1, Data: entry.Append(nil, b)}).([]any)
+	if !ok || len(got) != 1 {
+		d.t.Fatalf("%T: %v", c, d.a.machine.Err())
+	}
+	if r, refused := got[0].(*fsm.Refusal); refused {
+		d.t.Fatalf("%T: %+v", c, r)
+	}
+	return got[0]
+}
+
+// job puts a job in force.
+func (d *applied) job(j *saltpeter.Job) {
+	d.t.Helper()
+	enc, err := j.Encode()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.do(&fsm.PutDefinitions{Encoded: [][]byte{enc}})
+	settings, err := json.Marshal(saltpeter.DefaultSettings())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.do(&fsm.ApplyConfig{ID: "1", Last: true, Settings: settings, Jobs: []saltpeter.JobDigest{{Name: j.Name, Digest: saltpeter.DigestOf(enc)}}})
+}
+
+// granted starts a run by hand, and has a wrapper with nonce 1 win it on machine m.
+func (d *applied) granted(job string) saltpeter.TargetRef {
+	d.t.Helper()
+	d.do(&fsm.StartRun{Request: saltpeter.StartRequest{Job: job, Key: "k"}})
+	d.do(&fsm.SetTargets{Run: 1, Attempt: "1", Last: true, Machines: []string{"m"}})
+	l := d.do(&fsm.LaunchBatch{Run: 1}).(fsm.BatchLaunched).Launch
+	ref := saltpeter.TargetRef{Run: 1}
+	d.do(&fsm.StartTarget{Ask: saltpeter.StartAsk{Ref: ref, Nonce: saltpeter.Nonce{1}, Ask: 1,
+		Sight: saltpeter.LaunchSight{Launch: l.ID, Machine: "m", BootID: "b"}}})
+	return ref
+}
+
+func (d *applied) say(ref saltpeter.TargetRef, words ...saltpeter.Word) {
+	d.t.Helper()
+	d.do(&fsm.Report{Reports: []saltpeter.Report{{Ref: ref, Nonce: saltpeter.Nonce{1}, Words: words}}})
+}
+
+// follow writes the logs of all events that are there.
+func (d *applied) follow(ctx context.Context, dir string) func() string {
+	logs := sinks.NewLogFiles(sinks.Options{Feed: feed{d.a}, Outputs: outputs{d.a}, Cursor: filepath.Join(dir, "cursor"),
+		Dir: func() string { return filepath.Join(dir, "logs") }})
+	go func() { _ = logs.Run(ctx) }()
+	return func() string {
+		d.t.Helper()
+		d.a.changes.take()
+		time.Sleep(5 * time.Second)
+		b, err := os.ReadFile(filepath.Join(dir, "logs", "slow.log"))
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		return string(b)
+	}
+}
+
+// TestLogsDoNotDependOnWhenTheyAreWritten: a node that writes a presumed result when it is told, and one that comes to it
+// when that was replaced and more output had come, write the same bytes.
+func TestLogsDoNotDependOnWhenTheyAreWritten(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer synctest.Wait()
+		defer cancel()
+		d := newApplied(t)
+		d.job(&saltpeter.Job{Name: "slow", Targets: []string{"*"}, TargetType: "glob", UseWrapper: true, Start: saltpeter.StartClaim, OutputLimit: 1 << 20,
+			Schedule: saltpeter.Schedule{Sec: "0", Min: "*", Hour: "*", Dom: "*", Mon: "*", Dow: "*", Year: "*"}})
+		ref := d.granted("slow")
+		fast := d.follow(ctx, filepath.Join(dir, "fast"))
+		d.say(ref, saltpeter.Word{Kind: saltpeter.WordOutput, Seq: 1, Data: []byte("begin\rBEGIN\n")},
+			saltpeter.Word{Kind: saltpeter.WordSkip, Seq: 2, Skipped: 7})
+		fast()
+		d.do(&fsm.EndTargets{Run: 1, Ends: []saltpeter.TargetEnd{{From: saltpeter.Started, State: saltpeter.Lost, Text: "silent"}}})
+		early := fast()
+		d.say(ref, saltpeter.Word{Kind: saltpeter.WordSkip, Seq: 3, Skipped: 9}, saltpeter.Word{Kind: saltpeter.WordOutput, Seq: 4, Data: []byte("end\n")},
+			saltpeter.Word{Kind: saltpeter.WordResult, Seq: 5, Code: 3})
+		want := fast()
+		late := d.follow(ctx, filepath.Join(dir, "late"))()
+		if late != want {
+			t.Errorf("late:\n%s\nfast:\n%s", late, want)
+		}
+		if !strings.Contains(early, "BEGIN\n\n[7 bytes left out]\n") || strings.Contains(early, "[9 bytes") || !strings.HasPrefix(want, early) ||
+			!strings.Contains(want[len(early):], "**** Exit Code 3 ******\nBEGIN\n\n[7 bytes left out]\n\n[9 bytes left out]\nend\n") {
+			t.Errorf("first:\n%s\nthen:\n%s", early, want)
+		}
+	})
+}
