@@ -39,6 +39,9 @@ type Options struct {
 	ClusterID string // with Peers
 	Timings   cluster.Timings
 
+	// OwnsProcess says that nothing else lives in this process: its garbage collector is set for this node.
+	OwnsProcess bool
+
 	Seams Seams
 }
 
@@ -98,6 +101,9 @@ func New(opts Options) (*App, error) {
 	}
 	if a.wall == nil {
 		a.wall = time.Now
+	}
+	if opts.OwnsProcess {
+		spareMemory()
 	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := a.open(); err != nil {
@@ -239,6 +245,9 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.files.run(ctx) })
 	g.Go(func() error { return a.watchRestart(ctx) })
 	g.Go(func() error { return a.form(ctx) })
+	if a.opts.OwnsProcess {
+		g.Go(func() error { return tuneCollector(ctx) })
+	}
 	if a.serves() {
 		g.Go(func() error { return a.introduce(ctx) })
 		g.Go(func() error { return a.fetchSegments(ctx) })

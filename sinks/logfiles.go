@@ -21,7 +21,8 @@ type Options struct {
 	// Cursor is the path of the file, in the node's data directory, that says how far the logs have come.
 	Cursor string
 	Logger *slog.Logger // nil = discard
-	// Interval is the least time between two syncs while the feed is followed; default 1 s.
+	// Interval is the least time between two syncs while the feed is followed; default 1 s. Where a sync takes long, because
+	// many files were written to, it is up to five times that, so that logs don't keep the disk from the record.
 	Interval time.Duration
 	// Retry is the pause after an error; default 1 s.
 	Retry time.Duration
@@ -30,6 +31,9 @@ type Options struct {
 const (
 	// sayEvery is how often one kind of trouble is logged.
 	sayEvery = time.Minute
+	// A batch takes at most one part in share of the time, unless that would make it wait more than patient intervals.
+	share   = 10
+	patient = 5
 	// saveEvery is how many events that make no record go by before the cursor is saved.
 	saveEvery = 4096
 )
@@ -82,6 +86,7 @@ func NewLogFiles(o Options) *LogFiles {
 func (l *LogFiles) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		moved := l.o.Feed.Moved()
+		began := time.Now()
 		more, err := l.step(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -89,7 +94,7 @@ func (l *LogFiles) Run(ctx context.Context) error {
 			l.complain("job logs are behind: trying again", "err", err)
 			pause(ctx, nil, l.o.Retry)
 		case !more:
-			pause(ctx, nil, l.o.Interval)
+			pause(ctx, nil, l.rest(time.Since(began)))
 			pause(ctx, moved, l.patience())
 		}
 	}
@@ -97,6 +102,11 @@ func (l *LogFiles) Run(ctx context.Context) error {
 		l.log.Warn("job log cursor not saved: the last records are written again at the next start", "err", err)
 	}
 	return nil
+}
+
+// rest is how long to wait at least after a batch that took so long.
+func (l *LogFiles) rest(took time.Duration) time.Duration {
+	return min(max((share-1)*took, l.o.Interval), patient*l.o.Interval)
 }
 
 // patience is how long to wait for something new; 0 = as long as it takes.

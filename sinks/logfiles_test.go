@@ -291,3 +291,14 @@ func (e *endsAfter) Output(ref saltpeter.TargetRef, off int64, p []byte) (int, e
 	}
 	return e.node.Output(ref, off, p)
 }
+
+func TestRestGrowsWithTheWork(t *testing.T) {
+	l := NewLogFiles(Options{Interval: time.Second})
+	for _, c := range []struct{ took, want time.Duration }{
+		{0, time.Second}, {100 * time.Millisecond, time.Second}, {300 * time.Millisecond, 2700 * time.Millisecond}, {time.Minute, 5 * time.Second},
+	} {
+		if got := l.rest(c.took); got != c.want {
+			t.Errorf("after a batch of %v it rests %v, want %v", c.took, got, c.want)
+		}
+	}
+}

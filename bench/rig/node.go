@@ -77,14 +77,13 @@ func (n *node) begin(raw json.RawMessage, tell teller) (any, error) {
 	if err := json.Unmarshal(raw, &n.spec); err != nil {
 		return nil, err
 	}
-	app.SpareMemory()
 	n.tell, n.addrs = tell, make(map[string]net.Addr)
 	own, err := ownSettings(n.spec.Dir)
 	if err != nil {
 		return nil, err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	if n.app, err = app.New(app.Options{Node: own, Log: log, Seams: n.seams()}); err != nil {
+	if n.app, err = app.New(app.Options{Node: own, Log: log, OwnsProcess: true, Seams: n.seams()}); err != nil {
 		return nil, err
 	}
 	ready, err := n.whoAmI(own.DataDir)

@@ -75,9 +75,8 @@ func report(problems []saltpeter.Problem) bool {
 }
 
 func serve(ctx context.Context, node config.Node) error {
-	app.SpareMemory()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	opts := app.Options{Node: node, Log: log}
+	opts := app.Options{Node: node, Log: log, OwnsProcess: true}
 	if err := compose(&opts); err != nil {
 		return err
 	}
