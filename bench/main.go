@@ -52,6 +52,9 @@ func programs() []program {
 		{"flood", "a job that writes 10 GB", 5 * time.Minute, flood},
 		{"push", "claims while 200 wrappers push output as fast as they may", 5 * time.Minute, push},
 		{"runs", "runs per second through one node", 15 * time.Minute, runs},
+		{"cluster-runs", "runs per second through three nodes", 20 * time.Minute, clusterRuns},
+		{"cluster-push", "the same as push, on three nodes", 6 * time.Minute, clusterPush},
+		{"cluster-join", "a fresh node joins with 2 GiB of output while 200 runs a second go on", 15 * time.Minute, clusterJoin},
 		{"words", "acked words per second beside a bare prototype", 8 * time.Minute, words},
 	}
 }
@@ -74,7 +77,7 @@ func run(args []string) int {
 	base := fs.String("dir", "", "where data goes: a disk as in production (default: the temporary directory)")
 	fs.StringVar(&b.wrapper, "wrapper", "bin/sp_wrapper", "the wrapper's binary")
 	fs.StringVar(&b.profile, "profile", "", "write CPU profiles of the nodes into this directory")
-	fs.BoolVar(&b.long, "long", false, "run \"runs\" for ten minutes")
+	fs.BoolVar(&b.long, "long", false, "run \"runs\" and \"cluster-runs\" for ten minutes")
 	if err := fs.Parse(args); err != nil {
 		return 2
 	}
@@ -113,7 +116,7 @@ func choose(names []string) ([]program, error) {
 	}
 	if len(out) == 0 {
 		for _, p := range all {
-			fmt.Fprintf(os.Stderr, "  %-10s%s\n", p.name, p.what)
+			fmt.Fprintf(os.Stderr, "  %-14s%s\n", p.name, p.what)
 		}
 		return nil, errors.New("name a program, or all")
 	}

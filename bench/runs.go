@@ -23,7 +23,8 @@ const (
 type slice struct {
 	done float64 // runs that ended, per second
 	late time.Duration
-	cpu  float64 // cores of the node
+	cpu  float64 // cores of the node, or of all nodes
+	rss  int64   // bytes, of the largest node
 }
 
 // runs measures runs from claim to result on one node: played wrappers that connect, claim their start and report a result,
@@ -100,7 +101,7 @@ func (b *bench) runsPer(ctx context.Context, publish string) (slices []slice, be
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go n.forward(ctx, f)
+	go forward(ctx, n.told, f)
 	profiled := n.profiled("runs-" + publish)
 	length := runsSlice
 	if b.long {
@@ -129,20 +130,6 @@ func (b *bench) runsPer(ctx context.Context, publish string) (slices []slice, be
 	}
 	// What is under way does not matter any more.
 	return slices, s.Unfinished, errors.Join(n.Kill(), f.Kill(), n.log.Close())
-}
-
-// forward hands every launch to the fleet.
-func (n *aNode) forward(ctx context.Context, f *rig.Proc) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case l := <-n.told:
-			if f.Ask("live", l, nil) != nil {
-				return // whoever asks next sees it
-			}
-		}
-	}
 }
 
 // slice lets some time pass and tells what happened in it.

@@ -162,12 +162,12 @@ func (n *aNode) fleet(ctx context.Context, machines, lives int) (*rig.Proc, erro
 	if err := n.Ask("accept", machines, &seed); err != nil {
 		return nil, n.explain(err)
 	}
-	return n.b.proc(ctx, "fleet", rig.FleetSpec{Addr: n.Gateway, Pin: n.Pin, Cluster: n.Cluster, Seed: seed, Lives: lives}, nil, nil, os.Stderr)
+	return n.b.proc(ctx, "fleet", rig.FleetSpec{Addrs: []string{n.Gateway}, Pin: n.Pin, Cluster: n.Cluster, Seed: seed, Lives: lives}, nil, nil, os.Stderr)
 }
 
 // bareFleet starts sessions of a bare prototype.
 func (b *bench) bareFleet(ctx context.Context, to rig.BareReady) (*rig.Proc, error) {
-	return b.proc(ctx, "fleet", rig.FleetSpec{Addr: to.Addr, Pin: to.Pin, Bare: true, Lives: runsLives}, nil, nil, os.Stderr)
+	return b.proc(ctx, "fleet", rig.FleetSpec{Addrs: []string{to.Addr}, Pin: to.Pin, Bare: true, Lives: runsLives}, nil, nil, os.Stderr)
 }
 
 // machines are names for a bare fleet's sessions.

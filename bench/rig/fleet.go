@@ -17,10 +17,11 @@ import (
 
 // FleetSpec is what a fleet of played wrappers is made of.
 type FleetSpec struct {
-	Addr, Pin, Cluster string
-	Seed               []byte // of the key that all machines have
-	Bare               bool   // the other side is a bare prototype: no claims
-	Lives              int    // whole lives under way at one time
+	Addrs        []string // gateways, used in turn
+	Pin, Cluster string   // an empty pin: without TLS
+	Seed         []byte   // of the key that all machines have
+	Bare         bool     // the other side is a bare prototype: no claims
+	Lives        int      // whole lives under way at one time
 }
 
 // fleet is the role of many wrappers.
@@ -36,6 +37,7 @@ type fleet struct {
 
 	slots                chan struct{}
 	lived, failed, alive atomic.Int64
+	dialled              atomic.Uint64
 	trouble              atomic.Pointer[string]
 }
 
@@ -55,8 +57,10 @@ func (f *fleet) begin(raw json.RawMessage, _ teller) (any, error) {
 		return nil, err
 	}
 	var err error
-	if f.tls, err = pinned(f.spec.Pin); err != nil {
-		return nil, err
+	if f.spec.Pin != "" {
+		if f.tls, err = pinned(f.spec.Pin); err != nil {
+			return nil, err
+		}
 	}
 	if !f.spec.Bare {
 		f.key = ed25519.NewKeyFromSeed(f.spec.Seed)
@@ -95,7 +99,7 @@ func (f *fleet) win(w Win) (any, error) {
 	g.SetLimit(w.Parallel)
 	for i, m := range w.Machines {
 		g.Go(func() error {
-			p, err := dial(ctx, f.spec.Addr, f.tls)
+			p, err := dial(ctx, f.next(), f.tls)
 			if err != nil {
 				return fmt.Errorf("dial %d: %w", i, err)
 			}
@@ -117,6 +121,9 @@ func (f *fleet) win(w Win) (any, error) {
 	}
 	return took, err
 }
+
+// next is the gateway whose turn it is.
+func (f *fleet) next() string { return f.spec.Addrs[f.dialled.Add(1)%uint64(len(f.spec.Addrs))] }
 
 func (f *fleet) startOf(l *LaunchTold, machine string) *start {
 	return &start{cluster: f.spec.Cluster, launch: l.Launch, token: l.Token, machine: machine, key: f.key}
@@ -253,7 +260,7 @@ func (f *fleet) live(l LaunchTold) (any, error) {
 }
 
 func (f *fleet) oneLife(s *start) error {
-	p, err := dial(f.ctx, f.spec.Addr, f.tls)
+	p, err := dial(f.ctx, f.next(), f.tls)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -33,7 +34,11 @@ func (l launcher) Publish(_ context.Context, launch *saltpeter.Launch, _ *saltpe
 	switch l.n.spec.Publish {
 	case PublishTell:
 		id := launch.ID.String()
-		token := l.n.ring.StartToken(l.n.machine.View().Epoch(), l.n.cluster, id)
+		formed, err := l.n.clusterID()
+		if err != nil {
+			return err
+		}
+		token := l.n.ring.StartToken(l.n.machine.Load().View().Epoch(), formed, id)
 		l.n.tell("launch", LaunchTold{Job: launch.Job, Launch: id, Token: token, Machines: launch.Machines})
 	case PublishAnswer:
 		// Not under ctx: a publish is ended when every machine has claimed its start.
@@ -89,6 +94,10 @@ func nonceOf(ref saltpeter.TargetRef) saltpeter.Nonce {
 
 // reportAll reports output and results, in commands of the size that the gateway makes.
 func (n *node) reportAll(ctx context.Context, launch *saltpeter.Launch) error {
+	output := 0
+	if launch.Job == WritingJob {
+		output = n.spec.Output
+	}
 	var batch []saltpeter.Report
 	flush := func() error {
 		if len(batch) == 0 {
@@ -98,12 +107,12 @@ func (n *node) reportAll(ctx context.Context, launch *saltpeter.Launch) error {
 		batch = batch[:0]
 		return err
 	}
-	frame := make([]byte, min(answerFrame, n.spec.Output))
+	frame := make([]byte, min(answerFrame, output))
 	_, _ = rand.Read(frame) // never fails; output that compresses would be too kind
 	for _, target := range launch.Targets {
 		ref := saltpeter.TargetRef{Run: launch.Run, Target: target}
 		seq := uint64(1)
-		for left := n.spec.Output; left > 0; left -= answerBytes {
+		for left := output; left > 0; left -= answerBytes {
 			var words []saltpeter.Word
 			for sum := 0; sum < min(left, answerBytes); sum += answerFrame {
 				words = append(words, saltpeter.Word{Kind: saltpeter.WordOutput, Seq: seq, AtMillis: seq, Data: frame})
@@ -132,7 +141,7 @@ func (n *node) commit(ctx context.Context, prio cluster.Priority, c fsm.Command)
 		return nil, err
 	}
 	for {
-		res, err := n.cnode.Propose(ctx, prio, b)
+		res, err := n.cnode.Load().Propose(ctx, prio, b)
 		if err == nil {
 			if r, refused := res.Value.(*fsm.Refusal); refused {
 				return nil, r.AsError()
@@ -155,7 +164,11 @@ func (n *node) accept(machines int) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := local.KeysDir(filepath.Join(n.spec.Dir, "machines"), n.cluster)
+	formed, err := n.clusterID()
+	if err != nil {
+		return nil, err
+	}
+	dir := local.KeysDir(filepath.Join(cmp.Or(n.spec.Shared, n.spec.Dir), "machines"), formed)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +10,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -22,6 +25,7 @@ import (
 	"github.com/syscollective/saltpeter/fsm"
 	"github.com/syscollective/saltpeter/internal/keys"
 	"github.com/syscollective/saltpeter/scheduler"
+	"github.com/syscollective/saltpeter/wsgateway"
 )
 
 // How a node's launches are carried out.
@@ -32,11 +36,20 @@ const (
 	PublishAnswer = "answer" // the node's process itself claims every start and reports the result at once
 )
 
-// NodeSpec is what a node is made of. Dir/config holds its files.
+// WritingJob is the job whose targets report output, with PublishAnswer.
+const WritingJob = "job"
+
+// NodeSpec is what a node is made of. Dir/config holds its files, unless it is one of several.
 type NodeSpec struct {
 	Dir     string
 	Publish string
-	Output  int // bytes that each target reports, with PublishAnswer
+	Output  int // bytes that each target of WritingJob reports, with PublishAnswer
+
+	// Of one of several nodes.
+	Shared string   // directory that holds what they share: config, key, machines; empty = alone
+	Bind   string   // its address; the ports are the usual ones
+	Join   []string // addresses of all
+	Plain  bool     // wrappers are spoken to without TLS
 }
 
 // NodeReady is what a node that serves says of itself.
@@ -45,6 +58,7 @@ type NodeReady struct {
 	API     string
 	Cluster string
 	Pin     string
+	Socket  string // path of the API's unix socket
 }
 
 // LaunchTold is a launch that PublishTell tells of.
@@ -55,14 +69,13 @@ type LaunchTold struct {
 
 // node is the role of a node of package app.
 type node struct {
-	spec    NodeSpec
-	app     *app.App
-	tell    teller
-	ring    *keys.Ring
-	cluster string
+	spec NodeSpec
+	app  *app.App // Run's goroutine has it while that runs
+	tell teller
+	ring *keys.Ring
 
-	machine  *fsm.Machine
-	cnode    *cluster.Node
+	machine  atomic.Pointer[fsm.Machine] // made anew when the node's standing in a cluster has changed
+	cnode    atomic.Pointer[cluster.Node]
 	claims   claimNotes
 	log      logCounter
 	snaps    snapshotNotes
@@ -78,35 +91,55 @@ func (n *node) begin(raw json.RawMessage, tell teller) (any, error) {
 		return nil, err
 	}
 	n.tell, n.addrs = tell, make(map[string]net.Addr)
-	own, err := ownSettings(n.spec.Dir)
+	own, err := n.ownSettings()
 	if err != nil {
 		return nil, err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	if n.app, err = app.New(app.Options{Node: own, Log: log, OwnsProcess: true, Seams: n.seams()}); err != nil {
+	opts := app.Options{Node: own, Log: log, OwnsProcess: true, Seams: n.seams()}
+	if n.app, err = app.New(opts); err != nil {
 		return nil, err
 	}
-	ready, err := n.whoAmI(own.DataDir)
-	if err != nil {
+	if n.ring, err = keys.Load(cmp.Or(own.KeyFile, filepath.Join(own.DataDir, "key"))); err != nil {
 		return nil, errors.Join(err, n.app.Close())
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.running.Go(func() {
-		if n.endedErr = n.app.Run(n.ctx); n.endedErr != nil {
+		if n.endedErr = n.serve(opts); n.endedErr != nil {
 			fmt.Fprintln(os.Stderr, "error:", n.endedErr)
 			n.tell("failed", n.endedErr.Error())
 		}
 	})
-	return ready, nil
+	return n.ready()
 }
 
-// ownSettings are those of a node whose things all lie below dir.
-func ownSettings(dir string) (config.Node, error) {
+// serve runs the node, made anew whenever its standing in a cluster has changed.
+func (n *node) serve(opts app.Options) error {
+	for {
+		err := n.app.Run(n.ctx)
+		if !errors.Is(err, app.ErrRestart) || n.ctx.Err() != nil {
+			return err
+		}
+		if err := n.app.Close(); err != nil {
+			return err
+		}
+		if n.app, err = app.New(opts); err != nil {
+			return err
+		}
+	}
+}
+
+// ownSettings are those of a node whose things lie below its directory, but for what it shares.
+func (n *node) ownSettings() (config.Node, error) {
+	dir, shared := n.spec.Dir, cmp.Or(n.spec.Shared, n.spec.Dir)
+	args := []string{"-c", filepath.Join(shared, "config"), "-l", filepath.Join(dir, "log"), "--data-dir", filepath.Join(dir, "data"),
+		"--local-state", filepath.Join(shared, "machines"), "--socket", n.socket(), "--bind", cmp.Or(n.spec.Bind, "127.0.0.1"), "--name", filepath.Base(dir)}
+	if n.spec.Shared != "" {
+		args = append(args, "--key-file", filepath.Join(shared, "key"), "--join", strings.Join(n.spec.Join, ","))
+	}
 	fs := pflag.NewFlagSet("node", pflag.ContinueOnError)
 	config.AddFlags(fs)
-	err := fs.Parse([]string{"-c", filepath.Join(dir, "config"), "-l", filepath.Join(dir, "log"), "--data-dir", filepath.Join(dir, "data"),
-		"--local-state", filepath.Join(dir, "machines"), "--socket", filepath.Join(dir, "sock"), "--bind", "127.0.0.1", "--name", "bench"})
-	if err != nil {
+	if err := fs.Parse(args); err != nil {
 		return config.Node{}, err
 	}
 	own, problems := config.ReadNode(fs, nil)
@@ -118,46 +151,61 @@ func ownSettings(dir string) (config.Node, error) {
 	return own, nil
 }
 
-// whoAmI reads what others must know: the key and the cluster's id are in the data directory by now.
-func (n *node) whoAmI(dataDir string) (NodeReady, error) {
-	var err error
-	if n.ring, err = keys.Load(filepath.Join(dataDir, "key")); err != nil {
-		return NodeReady{}, err
-	}
-	text, err := os.ReadFile(filepath.Join(dataDir, "node.json"))
+func (n *node) socket() string { return filepath.Join(n.spec.Dir, "sock") }
+
+// ready reads what others must know of this node. It has no cluster before one was formed.
+func (n *node) ready() (NodeReady, error) {
+	id, err := n.clusterID()
 	if err != nil {
 		return NodeReady{}, err
+	}
+	r := NodeReady{Cluster: id, Pin: n.ring.Pin().String(), Socket: n.socket()}
+	if n.spec.Shared != "" {
+		r.Gateway, r.API = n.spec.Bind+":8889", n.spec.Bind+":8888"
+	} else {
+		r.Gateway, r.API = n.addrs["wrapper"].String(), n.addrs["api"].String()
+	}
+	return r, nil
+}
+
+func (n *node) clusterID() (string, error) {
+	text, err := os.ReadFile(filepath.Join(n.spec.Dir, "data", "node.json"))
+	if err != nil {
+		return "", err
 	}
 	var id struct {
 		Cluster string `json:"cluster_id"`
 	}
-	if err := json.Unmarshal(text, &id); err != nil {
-		return NodeReady{}, err
-	}
-	n.cluster = id.Cluster
-	return NodeReady{Gateway: n.addrs["wrapper"].String(), API: n.addrs["api"].String(), Cluster: id.Cluster, Pin: n.ring.Pin().String()}, nil
+	return id.Cluster, json.Unmarshal(text, &id)
 }
 
 func (n *node) seams() app.Seams {
 	s := app.Seams{
-		Listen: func(what, _ string) (net.Listener, error) {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err == nil {
-				n.addrs[what] = ln.Addr()
-			}
-			return ln, err
-		},
 		FSM: func(m *fsm.Machine) raft.FSM {
-			n.machine = m
+			n.machine.Store(m)
 			return &notedMachine{Machine: m, notes: &n.snaps}
 		},
 		Cluster: func(c *cluster.Config) {
 			c.WrapLogStore = func(s raft.LogStore) raft.LogStore { return &countedLog{LogStore: s, count: &n.log} }
 		},
 		Proposer: func(p app.Proposer) app.Proposer {
-			n.cnode, _ = p.(*cluster.Node)
+			if c, ok := p.(*cluster.Node); ok {
+				n.cnode.Store(c)
+			}
 			return &notedProposer{Proposer: p, notes: &n.claims}
 		},
+	}
+	if n.spec.Shared == "" {
+		s.Listen = func(what, _ string) (net.Listener, error) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err == nil {
+				n.addrs[what] = ln.Addr()
+			}
+			return ln, err
+		}
+	}
+	if n.spec.Plain {
+		s.Gateway = func(c *wsgateway.Config) { c.TLS = nil }
 	}
 	if n.spec.Publish != PublishReally {
 		s.Launcher = func(l scheduler.Launcher) scheduler.Launcher { return launcher{Launcher: l, n: n} }
@@ -178,15 +226,20 @@ type State struct {
 
 func (n *node) ops() map[string]op {
 	all := common()
+	all["ready"] = func(json.RawMessage) (any, error) { return n.ready() }
 	all["state"] = func(json.RawMessage) (any, error) {
-		v := n.machine.View()
-		return State{Serving: n.cnode.Status().Serving, Jobs: v.JobCount(), Unfinished: v.UnfinishedCount(), Targets: v.TargetCount(),
+		m, c := n.machine.Load(), n.cnode.Load()
+		if m == nil || c == nil {
+			return State{}, nil // it waits for a cluster
+		}
+		v := m.View()
+		return State{Serving: c.Status().Serving, Jobs: v.JobCount(), Unfinished: v.UnfinishedCount(), Targets: v.TargetCount(),
 			LogBytes: n.log.bytes.Load(), LogEntries: n.log.entries.Load(), Snapshots: n.snaps.list()}, nil
 	}
 	all["barrier"] = func(json.RawMessage) (any, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		return n.cnode.Barrier(ctx)
+		return n.cnode.Load().Barrier(ctx)
 	}
 	all["claims"] = func(json.RawMessage) (any, error) { return n.claims.take() }
 	all["start"] = with(n.start)
@@ -203,7 +256,7 @@ func (n *node) start(job string) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	res, err := n.cnode.Propose(ctx, cluster.Normal, b)
+	res, err := n.cnode.Load().Propose(ctx, cluster.Normal, b)
 	if err != nil {
 		return nil, err
 	}
@@ -224,7 +277,7 @@ type OutputOf struct {
 }
 
 func (n *node) output(run uint64) (any, error) {
-	t, ok := n.machine.View().Target(saltpeter.TargetRef{Run: run})
+	t, ok := n.machine.Load().View().Target(saltpeter.TargetRef{Run: run})
 	if !ok {
 		return OutputOf{}, nil // not resolved yet
 	}

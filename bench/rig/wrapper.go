@@ -28,17 +28,21 @@ var errProtocol = errors.New("unexpected answer")
 // peer is one played wrapper's connection. One goroutine uses it at a time.
 type peer struct {
 	ws   *websocket.Conn
-	tls  *tls.Conn
-	seq  uint64 // of the last numbered word that was sent
-	next uint64 // as the last ack said, 1 before it
+	tls  *tls.Conn // nil without TLS
+	seq  uint64    // of the last numbered word that was sent
+	next uint64    // as the last ack said, 1 before it
 	beat uint64
 }
 
-// dial connects as a wrapper does.
+// dial connects as a wrapper does; without conf it does so without TLS.
 func dial(ctx context.Context, addr string, conf *tls.Config) (*peer, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
 	p := &peer{next: 1}
+	scheme := "wss://"
+	if conf == nil {
+		scheme = "ws://"
+	}
 	hc := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
@@ -52,7 +56,7 @@ func dial(ctx context.Context, addr string, conf *tls.Config) (*peer, error) {
 			}
 			return p.tls, nil
 		}}}
-	ws, resp, err := websocket.Dial(ctx, "wss://"+addr+wire.Path, &websocket.DialOptions{HTTPClient: hc}) //nolint:bodyclose // the library's
+	ws, resp, err := websocket.Dial(ctx, scheme+addr+wire.Path, &websocket.DialOptions{HTTPClient: hc}) //nolint:bodyclose // the library's
 	if err != nil {
 		if resp != nil {
 			return nil, fmt.Errorf("status %d: %w", resp.StatusCode, err)
@@ -110,10 +114,12 @@ func (p *peer) win(s *start) error {
 	var secret [32]byte
 	_, _ = rand.Read(secret[:]) // never fails
 	nonce := sha256.Sum256(secret[:])
-	state := p.tls.ConnectionState()
-	exporter, err := state.ExportKeyingMaterial(wire.ExporterLabel, nil, 32)
-	if err != nil {
-		return err
+	var exporter []byte
+	if p.tls != nil {
+		state := p.tls.ConnectionState()
+		if exporter, err = state.ExportKeyingMaterial(wire.ExporterLabel, nil, 32); err != nil {
+			return err
+		}
 	}
 	hello := &wire.Message{Type: wire.TypeHello, Version: wire.Version, Launch: s.launch, Machine: s.machine, BootID: "boot-" + s.machine,
 		Host: s.machine, Build: "bench", Nonce: nonce[:], Token: s.token, Proof: &wire.Proof{Kind: "ed25519-file",
