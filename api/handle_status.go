@@ -52,6 +52,8 @@ func (s *Server) status(v View, n NodeStatus) Status {
 			Valid: !slices.ContainsFunc(n.Problems, isError), Problems: append([]saltpeter.Problem{}, n.Problems...),
 		},
 		Jobs:        JobsInfo{Total: v.JobCount()},
+		Runs:        RunsInfo{DroppedEarly: v.DroppedEarly()},
+		Feed:        n.Feed,
 		Maintenance: []Window{},
 		Faults:      append([]string{}, n.Faults...),
 	}

@@ -24,6 +24,8 @@ type View interface {
 	TargetsOf(run uint64, from uint32, yield func(saltpeter.Target) bool)
 	Skips(job string) []saltpeter.Skip
 	Windows() []saltpeter.Window
+	// DroppedEarly counts the runs that went before their time because the totals of the history are hard.
+	DroppedEarly() uint64
 }
 
 // Node is what the API asks of the node that it runs in. Errors that people may see are *saltpeter.Error; any other is
@@ -92,6 +94,7 @@ type NodeStatus struct {
 	Forming string
 	// Launcher says how the launcher is: empty is well.
 	Launcher string
+	Feed     FeedInfo
 }
 
 // Member is a node of the cluster as another one sees it.

@@ -17,6 +17,7 @@ type Status struct {
 	Config   ConfigInfo  `json:"config"`
 	Jobs     JobsInfo    `json:"jobs"`
 	Runs     RunsInfo    `json:"runs"`
+	Feed     FeedInfo    `json:"feed"`
 	// Maintenance lists the active maintenances, without the pauses of jobs.
 	Maintenance []Window `json:"maintenance"`
 	Faults      []string `json:"faults"`
@@ -66,6 +67,15 @@ type JobsInfo struct {
 type RunsInfo struct {
 	Unfinished int  `json:"unfinished"`
 	Last       *Run `json:"last"` // newest of all
+	// DroppedEarly counts the runs that history_targets or output_total made go before history_age and history_runs would.
+	DroppedEarly uint64 `json:"dropped_early"`
+}
+
+// FeedInfo is the change feed: what log files are written from.
+type FeedInfo struct {
+	First   uint64 `json:"first"`   // number of the oldest event that is kept
+	Next    uint64 `json:"next"`    // that the next event will have
+	Dropped uint64 `json:"dropped"` // events that feed_total has made go
 }
 
 // Version is the version of a node.

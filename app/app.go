@@ -188,7 +188,7 @@ func (a *App) openRecord() error {
 		disk = outlog.OS()
 	}
 	a.machine = fsm.New(fsm.Options{FS: disk, Dir: filepath.Join(n.DataDir, "segments"), Changed: a.changes.add,
-		Output: outlog.Options{Origin: a.ident.NodeID}, Feed: outlog.FeedOptions{Options: outlog.Options{Origin: a.ident.NodeID}}})
+		Output: outlog.Options{Origin: a.ident.NodeID}, Feed: outlog.Options{Origin: a.ident.NodeID}})
 	cfg := cluster.Config{
 		ID: a.ident.NodeID, Name: n.Name, ClusterID: a.ident.ClusterID, Dir: filepath.Join(n.DataDir, "raft"), Memory: a.opts.Seams.Memory, FSM: a.machine,
 		Advertise: a.ident.NodeID, Peers: a.opts.Peers, Timings: a.opts.Timings,

@@ -139,6 +139,10 @@ func (c control) Status(context.Context) api.NodeStatus {
 	if out.Forming = a.forming.text(); out.Forming != "" {
 		out.Unready = append(out.Unready, out.Forming)
 	}
+	if store := a.machine.Feed(); store != nil {
+		b := store.Bounds()
+		out.Feed = api.FeedInfo{First: b.First, Next: b.Next, Dropped: b.Dropped}
+	}
 	if st.Err != nil {
 		out.Faults = append(out.Faults, st.Err.Error())
 	}

@@ -384,7 +384,7 @@ func TestSettingsRules(t *testing.T) {
 	}
 	r := one("saltpeter_config: {launcher: local, local_minions: [m1, m2], auth: none, api_read: open, heartbeat: 200ms, lost_after: 1s, " +
 		"silence_to_ping: 300ms, ping_timeout: 300ms, start_window: 1s, default_wrapper_path: /w, history_age: 7d, history_runs: 10, " +
-		"history_targets: 1000, output_total: 1GiB, feed_total: 16MiB, wrapper_identity: token, debug: on, resolve_retry: 2s}\n")
+		"history_targets: 1000, output_total: 1GiB, feed_total: 64MiB, wrapper_identity: token, debug: on, resolve_retry: 2s}\n")
 	if !r.OK() || len(r.Problems) > 0 {
 		t.Errorf("good settings give\n%s", r)
 	}

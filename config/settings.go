@@ -21,6 +21,7 @@ const (
 	minPeriod  = 100 * time.Millisecond
 	maxPeriod  = 15 * time.Minute
 	minTotal   = 1 << 20
+	minFeed    = 32 << 20 // two segments: the feed is dropped by segments, and never the newest
 	maxTotal   = 1 << 40
 	maxRecords = 10_000_000
 )
@@ -164,7 +165,7 @@ func (r settingsReader) limits() {
 	s.HistoryRuns = r.number("history_runs", s.HistoryRuns, 1, maxRecords)
 	s.HistoryTargets = r.number("history_targets", s.HistoryTargets, 100, maxRecords)
 	s.OutputTotal = r.size("output_total", s.OutputTotal, minTotal, maxTotal)
-	s.FeedTotal = r.size("feed_total", s.FeedTotal, minTotal, maxTotal)
+	s.FeedTotal = r.size("feed_total", s.FeedTotal, minFeed, maxTotal)
 	// A machine may store its limit and half of it again.
 	if most := s.OutputLimit / 2 * 3; s.OutputTotal < most {
 		r.fail(r.either("output_total", "output_limit"), "make output_total at least 1.5 times output_limit",

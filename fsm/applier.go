@@ -14,7 +14,7 @@ type effects interface {
 	appendOutput(key outlog.Key, f outlog.Frame)
 	dropOutput(run uint64)
 	compact(from, to uint64)
-	appendEvent(seq uint64, encoded []byte)
+	appendEvent(seq uint64, encoded []byte, limit int64)
 }
 
 // applier applies the commands of one entry. It is used by raft's goroutine alone.
@@ -75,7 +75,7 @@ func (a *applier) event(e saltpeter.Event) {
 	if err != nil { // an Event holds nothing that CBOR can't encode
 		return
 	}
-	a.out.appendEvent(e.Seq, b)
+	a.out.appendEvent(e.Seq, b, a.s.revision.Settings.FeedTotal)
 	a.s.feedNext++
 }
 

@@ -177,7 +177,7 @@ type noEffects struct{}
 func (noEffects) appendOutput(outlog.Key, outlog.Frame) {}
 func (noEffects) dropOutput(uint64)                     {}
 func (noEffects) compact(uint64, uint64)                {}
-func (noEffects) appendEvent(uint64, []byte)            {}
+func (noEffects) appendEvent(uint64, []byte, int64)     {}
 
 // shapes are the two ways in which a million targets come.
 var shapes = []struct {

@@ -20,7 +20,7 @@ type Options struct {
 	Dir string    // holds "output" and "feed"
 	// Output and Feed are the segments' settings.
 	Output outlog.Options
-	Feed   outlog.FeedOptions
+	Feed   outlog.Options
 	// Changed is called after each entry, by raft's goroutine: it must not block and must not call the machine.
 	// After a Restore its Plan is set.
 	Changed func(Change)
@@ -210,4 +210,6 @@ func (f *files) check(err error) {
 func (f *files) appendOutput(k outlog.Key, fr outlog.Frame) { f.check(f.output.Append(k, fr)) }
 func (f *files) dropOutput(run uint64)                      { f.check(f.output.DropRun(run)) }
 func (f *files) compact(from, to uint64)                    { f.check(f.output.Compact(from, to)) }
-func (f *files) appendEvent(seq uint64, b []byte)           { f.check(f.feed.Append(seq, b)) }
+func (f *files) appendEvent(seq uint64, b []byte, limit int64) {
+	f.check(f.feed.Append(seq, b, limit))
+}

@@ -30,8 +30,7 @@ func newReplica() *replica {
 
 // propertyOptions make segments so small that they roll, are dropped and compacted.
 func propertyOptions(fs outlog.FS) Options {
-	return Options{FS: fs, Dir: "/d", Output: outlog.Options{SegmentBytes: 2 << 10}, Feed: outlog.FeedOptions{LimitBytes: 16 << 10,
-		Options: outlog.Options{SegmentBytes: 4 << 10}}}
+	return Options{FS: fs, Dir: "/d", Output: outlog.Options{SegmentBytes: 2 << 10}, Feed: outlog.Options{SegmentBytes: 4 << 10}}
 }
 
 func (r *replica) snapshot(t failer) []byte {
@@ -286,6 +285,7 @@ func (w *random) config() {
 	set.HistoryRuns = pick(w, "runs", 1, 3, 100)
 	set.HistoryTargets = pick(w, "targets", 5, 20, 1000)
 	set.OutputTotal = pick(w, "output", int64(20), 1<<20)
+	set.FeedTotal = pick(w, "feed", int64(8<<10), 16<<10)
 	settings, err := json.Marshal(set)
 	if err != nil {
 		w.t.Fatalf("settings: %v", err)

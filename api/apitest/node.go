@@ -41,6 +41,8 @@ type record struct {
 	outputs  map[saltpeter.TargetRef]*output
 	skips    map[string][]saltpeter.Skip
 	windows  []saltpeter.Window
+
+	droppedEarly uint64
 }
 
 type output struct {

@@ -32,7 +32,9 @@ func Scene() *Node {
 		saltpeter.Skip{Reason: saltpeter.SkipMaintenance, First: at(-30 * time.Hour).Unix(), Last: at(-26 * time.Hour).Unix(), Count: 9, Detail: "all, by mira"},
 		saltpeter.Skip{Reason: saltpeter.SkipOverlap, First: at(-3 * time.Hour).Unix(), Last: at(-time.Hour).Unix(), Count: 3, Detail: "backup_databases_1795410000"})
 	n.sceneRuns()
+	n.rec.droppedEarly = 3
 	n.SetStatus(func(s *api.NodeStatus) {
+		s.Feed = api.FeedInfo{First: 801, Next: 950, Dropped: 800}
 		s.Problems = []saltpeter.Problem{{File: "db.yaml", Line: 14, Col: 9, Path: "backup.min", Level: "warning", Message: "step is odd", Hint: "write */5"}}
 	})
 	return n

@@ -23,6 +23,7 @@ func (v *snapshot) Index() uint64                     { return v.index }
 func (v *snapshot) ClusterID() string                 { return "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee" }
 func (v *snapshot) Settings() *saltpeter.Settings     { return &v.settings }
 func (v *snapshot) Revision() *saltpeter.Revision     { return &v.revision }
+func (v *snapshot) DroppedEarly() uint64              { return v.droppedEarly }
 func (v *snapshot) JobCount() int                     { return len(v.jobs) }
 func (v *snapshot) Windows() []saltpeter.Window       { return v.windows }
 func (v *snapshot) Skips(job string) []saltpeter.Skip { return v.skips[job] }

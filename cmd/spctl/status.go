@@ -139,6 +139,9 @@ func (c *cli) showWarnings(s *api.Status) error {
 		}
 		add(color, "%s", p)
 	}
+	if n := s.Runs.DroppedEarly; n > 0 {
+		add(yellow, "%s went before history_age and history_runs would have it: raise history_targets or output_total", plural(int(n), "run"))
+	}
 	if !s.Config.Valid {
 		add(red, "the files have errors: the last good configuration stays in force; see: spctl config check")
 	}

@@ -2,20 +2,9 @@ package outlog
 
 import "slices"
 
-// FeedOptions are a Feed's settings. LimitBytes and SegmentBytes must be equal on all nodes.
-type FeedOptions struct {
-	Options
-	LimitBytes int64 // of all segments; beyond it the oldest are dropped; default 256 MiB
-}
-
-const defaultFeed = 256 << 20
-
 // Feed holds numbered records and drops the oldest segments beyond a limit. Manifest, Sync, Release, Restore and what
 // concerns peers are those of a Store; so is who may call what.
-type Feed struct {
-	s     *Store
-	limit int64
-}
+type Feed struct{ s *Store }
 
 // Bounds tell what a Feed holds.
 type Bounds struct {
@@ -25,20 +14,17 @@ type Bounds struct {
 }
 
 // OpenFeed opens a feed as Open does a store.
-func OpenFeed(fs FS, dir string, opts FeedOptions, m *Manifest) (*Feed, error) {
-	s, err := Open(fs, dir, opts.Options, m)
+func OpenFeed(fs FS, dir string, opts Options, m *Manifest) (*Feed, error) {
+	s, err := Open(fs, dir, opts, m)
 	if err != nil {
 		return nil, err
 	}
-	limit := opts.LimitBytes
-	if limit <= 0 {
-		limit = defaultFeed
-	}
-	return &Feed{s: s, limit: limit}, nil
+	return &Feed{s}, nil
 }
 
-// Append adds a record; one whose number isn't above the newest's is ignored.
-func (f *Feed) Append(seq uint64, rec []byte) error {
+// Append adds a record; one whose number isn't above the newest's is ignored. Then the oldest segments beyond limit bytes
+// are dropped, never the newest. The limit may be another each time; it must be the same on all nodes.
+func (f *Feed) Append(seq uint64, rec []byte, limit int64) error {
 	if seq < f.Bounds().Next {
 		return f.s.Failed()
 	}
@@ -48,8 +34,8 @@ func (f *Feed) Append(seq uint64, rec []byte) error {
 	if err := f.s.write(Key{}, Frame{Seq: seq, Kind: Data, Data: rec}); err != nil {
 		return err
 	}
-	if f.s.noteRecord(seq) > f.limit {
-		return f.s.trim(f.limit)
+	if f.s.noteRecord(seq) > limit {
+		return f.s.trim(limit)
 	}
 	return nil
 }

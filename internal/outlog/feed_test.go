@@ -11,13 +11,15 @@ import (
 	"pgregory.net/rapid"
 )
 
-var feedOpts = FeedOptions{Options: Options{SegmentBytes: 400, Origin: "a"}, LimitBytes: 1500}
+var feedOpts = Options{SegmentBytes: 400, Origin: "a"}
+
+const feedLimit = 1500
 
 func rec(seq uint64) []byte {
 	return fmt.Appendf(nil, "record %d %s", seq, bytes.Repeat([]byte{'.'}, int(seq*7%60)))
 }
 
-func openFeed(t fataler, fs FS, opts FeedOptions, m *Manifest) *Feed {
+func openFeed(t fataler, fs FS, opts Options, m *Manifest) *Feed {
 	t.Helper()
 	f, err := OpenFeed(fs, "feed", opts, m)
 	must(t, err)
@@ -51,23 +53,23 @@ func TestFeedDropsTheOldest(t *testing.T) {
 	f := openFeed(t, disk, feedOpts, nil)
 	checkFeed(t, f, 1)
 	for seq := uint64(1); seq <= 200; seq++ {
-		must(t, f.Append(seq, rec(seq)))
-		must(t, f.Append(seq, []byte("again")))
+		must(t, f.Append(seq, rec(seq), feedLimit))
+		must(t, f.Append(seq, []byte("again"), feedLimit))
 		checkFeed(t, f, seq+1)
-		if u := f.Usage(); u.Total > feedOpts.LimitBytes || (seq > 100 && u.Total < feedOpts.LimitBytes-2*feedOpts.SegmentBytes) {
+		if u := f.Usage(); u.Total > feedLimit || (seq > 100 && u.Total < feedLimit-2*feedOpts.SegmentBytes) {
 			t.Fatalf("usage %+v", u)
 		}
 	}
 	if f.Bounds().Dropped == 0 {
 		t.Fatal("nothing dropped")
 	}
-	mustBe(t, f.Append(201, make([]byte, MaxData+1)), ErrTooLarge)
+	mustBe(t, f.Append(201, make([]byte, MaxData+1), feedLimit), ErrTooLarge)
 	disk.FailWrites(io.ErrShortWrite, 0)
 	for seq := uint64(201); seq < 5000 && f.Failed() == nil; seq++ {
-		_ = f.Append(seq, rec(seq))
+		_ = f.Append(seq, rec(seq), feedLimit)
 	}
-	mustBe(t, f.Append(5000, rec(1)), ErrFailed)
-	mustBe(t, f.Append(1, rec(1)), ErrFailed)
+	mustBe(t, f.Append(5000, rec(1), feedLimit), ErrFailed)
+	mustBe(t, f.Append(1, rec(1), feedLimit), ErrFailed)
 }
 
 // TestFeedThroughCrashes appends, takes snapshots and loses power, and compares with a feed that has a quiet life.
@@ -81,8 +83,8 @@ func TestFeedThroughCrashes(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
 				for range rapid.IntRange(1, 20).Draw(t, "n") {
-					must(t, f.Append(next, rec(next)))
-					must(t, calm.Append(next, rec(next)))
+					must(t, f.Append(next, rec(next), feedLimit))
+					must(t, calm.Append(next, rec(next), feedLimit))
 					next++
 				}
 			},
@@ -96,7 +98,7 @@ func TestFeedThroughCrashes(t *testing.T) {
 				disk.Crash()
 				f = openFeed(t, disk, feedOpts, durable)
 				for seq := snapAt; seq < next; seq++ {
-					must(t, f.Append(seq, rec(seq)))
+					must(t, f.Append(seq, rec(seq), feedLimit))
 				}
 			},
 			"": func(t *rapid.T) { checkFeed(t, f, next) },
@@ -117,7 +119,7 @@ func TestFeedFedBySnapshot(t *testing.T) {
 		a := openFeed(t, NewLossy(0), feedOpts, nil)
 		seq := uint64(1)
 		for ; seq < 100; seq++ {
-			must(t, a.Append(seq, rec(seq)))
+			must(t, a.Append(seq, rec(seq), feedLimit))
 		}
 		opts := feedOpts
 		opts.Origin = "b"
@@ -129,8 +131,8 @@ func TestFeedFedBySnapshot(t *testing.T) {
 		}
 		mustBe(t, b.Read(0, nil), ErrNotHere)
 		for n := 0; len(b.Segments().Missing()) > 0; n++ {
-			must(t, a.Append(seq, rec(seq)))
-			must(t, b.Append(seq, rec(seq)))
+			must(t, a.Append(seq, rec(seq), feedLimit))
+			must(t, b.Append(seq, rec(seq), feedLimit))
 			if a.Bounds() != b.Bounds() {
 				t.Fatalf("bounds %+v, %+v", a.Bounds(), b.Bounds())
 			}
