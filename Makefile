@@ -10,7 +10,7 @@ GOBIN := $(shell go env GOPATH)/bin
 TESTFLAGS ?=
 BENCHFLAGS ?=
 
-.PHONY: help build test race fuzz bench bench-all lint fmt tools demo crashpoints planted sim clean
+.PHONY: help build test race fuzz bench bench-all lint fmt tools demo crashpoints torture planted sim clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,10 @@ demo: build ## three nodes with local machines and a sample configuration, in a 
 
 crashpoints: ## kill and stop nodes and wrappers at every named point, judge by ledgers (SECONDS=60: a sample)
 	go run ./integration/crash/crashpoints $(if $(SECONDS),-seconds $(SECONDS))
+
+torture: build ## hurt three nodes for SECONDS (600): killed, stopped, cut off, disks frozen, full and failing; needs root (SEED=n: the same plan)
+	go build -o bin/torture ./integration/torture
+	bin/torture -seconds $(or $(SECONDS),600) $(if $(SEED),-seed $(SEED))
 
 planted: ## plant each known bug in a copy of the tree: does the test that it names notice? (BUG=name: one)
 	PLANTED=$(or $(BUG),all) go test -count=1 -timeout 20m -v -run TestPlanted ./integration/planted

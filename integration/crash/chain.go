@@ -142,18 +142,8 @@ func (ch *chain) run(ctx context.Context, results []Result) ([]rig.Violation, er
 
 // finish lets nothing start any more, waits for rest, and judges.
 func (ch *chain) finish(ctx context.Context) ([]rig.Violation, error) {
-	end, err := ch.op.Maintain(ctx, "all", "")
+	end, err := ch.op.Finish(ctx, 90*time.Second)
 	if err != nil {
-		return nil, err
-	}
-	if err := ch.killLong(ctx); err != nil {
-		return nil, err
-	}
-	if err := errors.Join(ch.c.Rest(ctx, 90*time.Second), ch.c.AllUp()); err != nil {
-		return nil, err
-	}
-	// A command whose wrapper was killed is at most eight seconds long.
-	if err := rig.WaitFor(ctx, 20*time.Second, "commands and wrappers to end", ch.c.OnlyNodes); err != nil {
 		return nil, err
 	}
 	e, err := collect(ctx, ch.c, ch.h, end)
@@ -169,17 +159,6 @@ func (ch *chain) finish(ctx context.Context) ([]rig.Violation, error) {
 		found = append(found, rig.Violation{Promise: "end", At: time.Now(), Text: err.Error()})
 	}
 	return append(found, ch.c.Complaints()...), nil
-}
-
-// killLong kills what would take minutes to end: a long command that the operator had no time to kill.
-func (ch *chain) killLong(ctx context.Context) error {
-	runs, err := rig.List[rig.Run](ctx, ch.c, "/jobs/"+rig.JobLong+"/runs")
-	for _, r := range runs {
-		if r.State == "claimed" || r.State == "running" {
-			err = errors.Join(err, ch.op.Kill(ctx, r.ID))
-		}
-	}
-	return err
 }
 
 // charge gives each violation to the case in whose time it falls.

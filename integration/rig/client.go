@@ -111,10 +111,12 @@ func (n *Node) call(ctx context.Context, method, path string, body any, header h
 	return b, nil
 }
 
-// do makes a request of any node that answers: each is asked once, with little patience.
+// do makes a request of any node that answers: each is asked once, with little patience, and every request begins with another.
 func (c *Cluster) do(ctx context.Context, method, path string, body any, header http.Header) ([]byte, error) {
 	var errs []error
-	for _, n := range c.Nodes {
+	from := int(c.turn.Add(1))
+	for i := range c.Nodes {
+		n := c.Nodes[(from+i)%len(c.Nodes)]
 		if !n.Alive() {
 			continue
 		}
@@ -172,16 +174,53 @@ func List[T any](ctx context.Context, c *Cluster, path string) ([]T, error) {
 // Leader gives the node that leads, by its own word.
 func (c *Cluster) Leader(ctx context.Context) (*Node, error) {
 	for _, n := range c.Nodes {
-		if !n.Alive() {
-			continue
-		}
-		one, cancel := context.WithTimeout(ctx, 2*time.Second)
-		b, err := n.call(one, http.MethodGet, "/status", nil, nil)
-		cancel()
-		var st status
-		if err == nil && json.Unmarshal(b, &st) == nil && st.Node.Role == "leader" && st.Cluster.Leader == n.Name {
+		if n.Leads(ctx) {
 			return n, nil
 		}
 	}
 	return nil, errors.New("no leader")
+}
+
+// Leads asks a node whether it leads; one that doesn't answer in two seconds doesn't.
+func (n *Node) Leads(ctx context.Context) bool {
+	if !n.Alive() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var st status
+	b, err := n.call(ctx, http.MethodGet, "/status", nil, nil)
+	return err == nil && json.Unmarshal(b, &st) == nil && st.Node.Role == "leader" && st.Cluster.Leader == n.Name
+}
+
+// Init begins the cluster on this node.
+func (n *Node) Init(ctx context.Context) error {
+	return WaitFor(ctx, 20*time.Second, "the cluster to begin", func() error {
+		_, err := n.call(ctx, http.MethodPost, "/cluster/init", nil, nil)
+		return err
+	})
+}
+
+// Healthy says which node does not yet see all nodes working.
+func (c *Cluster) Healthy(ctx context.Context) error {
+	for _, n := range c.Nodes {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		b, err := n.call(ctx, http.MethodGet, "/cluster", nil, nil)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("ask %s: %w", n.Name, err)
+		}
+		var st struct {
+			Leader  string `json:"leader"`
+			Voters  int    `json:"voters"`
+			Healthy bool   `json:"healthy"`
+		}
+		if err := json.Unmarshal(b, &st); err != nil {
+			return err
+		}
+		if !st.Healthy || st.Leader == "" || st.Voters != len(c.Nodes) {
+			return fmt.Errorf("%s sees %s", n.Name, b)
+		}
+	}
+	return nil
 }

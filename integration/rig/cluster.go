@@ -26,7 +26,8 @@ type Cluster struct {
 	extra   string // more lines of saltpeter_config
 	Played  int    // machines: m1, m2, …
 
-	Edition int // of the job whose definition changes
+	turn    atomic.Uint32 // of requests
+	Edition int           // of the job whose definition changes
 }
 
 // subnets gives every cluster of this process and of others on this host addresses of its own.
@@ -97,9 +98,14 @@ func (c *Cluster) StartAll(ctx context.Context) error {
 			return err
 		}
 	}
+	return c.InForce(ctx)
+}
+
+// InForce waits until all jobs are in force.
+func (c *Cluster) InForce(ctx context.Context) error {
 	return WaitFor(ctx, time.Minute, "configuration in force", func() error {
 		var page page[struct{}]
-		if err := c.get(ctx, "/jobs", &page); err != nil {
+		if err := c.get(ctx, "/jobs?limit=1000", &page); err != nil {
 			return err
 		}
 		if len(page.Items) != len(c.jobs) {
@@ -132,9 +138,14 @@ func (c *Cluster) Kill() {
 	for _, n := range c.Nodes {
 		_ = n.End(syscall.SIGKILL, 10*time.Second)
 	}
+	KillLeft(c.Dir)
+}
+
+// KillLeft ends all processes that belong to a cluster's directory.
+func KillLeft(dir string) {
 	// One that is just starting another is seen again in the next round.
 	for range 50 {
-		left := c.leftovers()
+		left := leftovers(dir)
 		if len(left) == 0 {
 			return
 		}
@@ -145,8 +156,8 @@ func (c *Cluster) Kill() {
 	}
 }
 
-// leftovers gives the processes that belong to this cluster, by its directory in their command line.
-func (c *Cluster) leftovers() []int {
+// leftovers gives the processes that belong to a cluster, by its directory in their command line.
+func leftovers(dir string) []int {
 	procs, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil
@@ -158,7 +169,7 @@ func (c *Cluster) leftovers() []int {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join("/proc", p.Name(), "cmdline"))
-		if err == nil && strings.Contains(string(b), c.Dir+"/") {
+		if err == nil && strings.Contains(string(b), dir+"/") {
 			out = append(out, pid)
 		}
 	}

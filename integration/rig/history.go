@@ -37,11 +37,20 @@ type History struct {
 	refused map[string]bool   // keys of starts that were refused
 	killed  map[string]bool   // runs for which a kill was sent
 	downs   []outage
+	stale   []stale
+	reads   int // of runs whose start had been acknowledged, on any node
 }
 
 // outage is a time in which a node was not working.
 type outage struct{ from, to time.Time }
 
+// stale is a write that was acknowledged and that a node did not show when it was asked for it after that.
+type stale struct {
+	at        time.Time
+	run, node string
+}
+
+// NewHistory makes an empty one.
 func NewHistory() *History {
 	return &History{Started: map[string]string{}, refused: map[string]bool{}, killed: map[string]bool{}}
 }
@@ -60,8 +69,37 @@ type Operator struct {
 	P string
 }
 
-// StartByHand starts a job and gives the run's id.
+// StartByHand starts a job, gives the run's id, which is empty if the start was refused, and reads it on another node.
 func (o *Operator) StartByHand(ctx context.Context, job string) (string, error) {
+	id, err := o.start(ctx, job)
+	if id != "" {
+		o.readBack(ctx, id)
+	}
+	return id, err
+}
+
+// readBack asks one of the nodes for a run whose start was acknowledged. It may not answer; if it does it must know it.
+func (o *Operator) readBack(ctx context.Context, id string) {
+	n := o.C.Nodes[int(o.C.turn.Add(1))%len(o.C.Nodes)]
+	if !n.Alive() {
+		return
+	}
+	asked := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	_, err := n.call(ctx, http.MethodGet, "/runs/"+url.PathEscape(id), nil, nil)
+	o.H.mu.Lock()
+	defer o.H.mu.Unlock()
+	var s *statusError
+	switch {
+	case err == nil:
+		o.H.reads++
+	case errors.As(err, &s) && s.code == http.StatusNotFound:
+		o.H.stale = append(o.H.stale, stale{asked, id, n.Name})
+	}
+}
+
+func (o *Operator) start(ctx context.Context, job string) (string, error) {
 	o.n++
 	key := fmt.Sprintf("%s-%d", o.P, o.n)
 	b, err := o.C.insist(ctx, http.MethodPost, "/jobs/"+job+"/runs", map[string]string{"note": "by hand"}, http.Header{"Idempotency-Key": {key}})
@@ -117,6 +155,29 @@ func (o *Operator) lift(ctx context.Context, s *Span) error {
 		s.offAcked = time.Now()
 	}
 	return err
+}
+
+// Finish lets nothing start any more, kills what would take minutes, and waits until all has come to rest. It gives the
+// maintenance that ended it all.
+func (o *Operator) Finish(ctx context.Context, limit time.Duration) (*Span, error) {
+	end, err := o.Maintain(ctx, "all", "")
+	if err != nil {
+		return nil, err
+	}
+	runs, err := List[Run](ctx, o.C, "/jobs/"+JobLong+"/runs")
+	for _, r := range runs {
+		if r.State == "claimed" || r.State == "running" {
+			err = errors.Join(err, o.Kill(ctx, r.ID))
+		}
+	}
+	if err == nil {
+		err = errors.Join(o.C.Rest(ctx, limit), o.C.AllUp())
+	}
+	if err != nil {
+		return nil, err
+	}
+	// A command whose wrapper was killed is at most eight seconds long.
+	return end, WaitFor(ctx, 20*time.Second, "commands and wrappers to end", o.C.OnlyNodes)
 }
 
 // Use does in turns what people do, until ctx ends; what it could not do is its error.

@@ -14,6 +14,7 @@ type Job struct {
 	Machines int // how many of m1…m3 match
 	Bytes    int
 	Seconds  float64
+	Until    string // a file of the cluster's directory; with it, in place of Seconds, commands end in the second after it is made
 	Code     int
 	Overlap  bool
 	Lockfile string
@@ -55,7 +56,11 @@ func (j *Job) yaml(c *Cluster) string {
 	if j.Edited {
 		extra = fmt.Sprintf(" edition-%d", c.Edition)
 	}
-	fmt.Fprintf(&b, "  command: exec %s %s %d %g %d%s\n", c.Bin.Ledger, c.LedgerDir(), j.Bytes, j.Seconds, j.Code, extra)
+	length := fmt.Sprintf("%g", j.Seconds)
+	if j.Until != "" {
+		length = "@" + filepath.Join(c.Dir, j.Until)
+	}
+	fmt.Fprintf(&b, "  command: exec %s %s %d %s %d%s\n", c.Bin.Ledger, c.LedgerDir(), j.Bytes, length, j.Code, extra)
 	if j.Overlap {
 		b.WriteString("  allow_overlap: 'i know what i am doing!'\n")
 	}

@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Output gives the bytes that a command writes: arbitrary, but the same for one instance and machine.
@@ -89,4 +91,49 @@ func enter(all map[Key][]execution, l line) error {
 		}
 	}
 	return fmt.Errorf("an end without a start: %+v", l)
+}
+
+// Running counts the commands of a job that have begun and not ended, by their own ledgers.
+func (c *Cluster) Running(job string) (n int, err error) {
+	all, err := ReadLedgers(c.LedgerDir())
+	for _, starts := range all {
+		for _, x := range starts {
+			if x.Start.Job == job && x.end == nil {
+				n++
+			}
+		}
+	}
+	return n, err
+}
+
+// Ended counts the commands of a job that ended between two instants, by their own ledger.
+func (e *Evidence) Ended(job string, from, to time.Time) (n int) {
+	for _, all := range e.ledger {
+		for _, x := range all {
+			if x.Start.Job == job && x.end != nil && x.end.nanos >= from.UnixNano() && x.end.nanos < to.UnixNano() {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Pause gives the longest time between two instants in which nothing was started, by the ledgers.
+func (e *Evidence) Pause(from, to time.Time) (begin, end time.Time) {
+	starts := []int64{from.UnixNano(), to.UnixNano()}
+	for _, all := range e.ledger {
+		for _, x := range all {
+			if n := x.Start.nanos; n > from.UnixNano() && n < to.UnixNano() {
+				starts = append(starts, n)
+			}
+		}
+	}
+	slices.Sort(starts)
+	longest := 1
+	for i := range starts {
+		if i > 0 && starts[i]-starts[i-1] > starts[longest]-starts[longest-1] {
+			longest = i
+		}
+	}
+	return time.Unix(0, starts[longest-1]), time.Unix(0, starts[longest])
 }

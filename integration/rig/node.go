@@ -20,19 +20,21 @@ import (
 type Node struct {
 	C    *Cluster
 	Name string
-	Addr string // of 127/8
-	Env  []string
-	dir  string
+	Addr string       // of 127/8, unless the test gave another before the start
+	Env  []string     // beside the cluster's
+	Args []string     // beside those that every node gets
+	Dir  string       // data and job logs
 	http *http.Client // over the unix socket
 
-	Proc *exec.Cmd
-	Gone chan struct{} // closed when proc has ended
-	Wrap []string      // a program around the node's, such as strace
+	Proc  *exec.Cmd
+	Gone  chan struct{} // closed when Proc has ended
+	Wrap  []string      // a program around the node's that has it as its child, such as strace
+	Enter []string      // a program that turns into the node's, such as nsenter
 }
 
 func newNode(c *Cluster, i int) *Node {
 	n := &Node{C: c, Name: fmt.Sprintf("n%d", i+1), Addr: fmt.Sprintf("%s.%d", c.subnet, i+1)}
-	n.dir = filepath.Join(c.Dir, n.Name)
+	n.Dir = filepath.Join(c.Dir, n.Name)
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", n.socket())
 	}
@@ -50,10 +52,10 @@ func (n *Node) Start(env ...string) error {
 		return err
 	}
 	defer logFile.Close()
-	args := append(append([]string{}, n.Wrap...), n.C.Bin.Node,
-		"-c", n.C.configDir(), "-l", filepath.Join(n.dir, "log"), "--data-dir", filepath.Join(n.dir, "data"),
+	args := slices.Concat(n.Wrap, n.Enter, []string{n.C.Bin.Node,
+		"-c", n.C.configDir(), "-l", filepath.Join(n.Dir, "log"), "--data-dir", filepath.Join(n.Dir, "data"),
 		"--local-state", filepath.Join(n.C.Dir, "machines"), "--socket", n.socket(), "--bind", n.Addr,
-		"-p", "8888", "-w", "8889", "--name", n.Name, "--key-file", filepath.Join(n.C.Dir, "key"))
+		"-p", "8888", "-w", "8889", "--name", n.Name, "--key-file", filepath.Join(n.C.Dir, "key")}, n.Args)
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = slices.Concat(os.Environ(), n.C.Env, n.Env, env)
 	cmd.Stdout, cmd.Stderr = logFile, logFile

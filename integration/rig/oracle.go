@@ -93,6 +93,9 @@ func Judge(e Evidence) []Violation {
 		}
 	}
 	o.byHand()
+	for _, s := range e.history.stale {
+		o.add("G6", s.at, "start of %s was acknowledged, and %s did not know it afterwards", s.run, s.node)
+	}
 	slices.SortFunc(o.found, func(a, b Violation) int { return a.At.Compare(b.At) })
 	return o.found
 }
@@ -120,6 +123,9 @@ func (o *oracle) run(r *Run) {
 		o.add("G8", at, "run %s was killed by nobody", r.ID)
 	case len(targets) != j.Machines && !o.history.killed[r.ID]:
 		o.add("G4", at, "run %s has %d machines, the job has %d", r.ID, len(targets), j.Machines)
+	}
+	if r.Scheduled != nil && at.Before(*r.Scheduled) {
+		o.add("G2", at, "run %s was claimed %s before its tick", r.ID, r.Scheduled.Sub(at))
 	}
 	if o.after(r) {
 		o.add("G5", at, "run %s was claimed under maintenance", r.ID)
@@ -157,6 +163,9 @@ func (o *oracle) target(j *Job, r *Run, t *Target) {
 	}
 	if r.Scheduled != nil && len(starts) > 0 && starts[0].Start.nanos < r.Scheduled.UnixNano() {
 		bad("G2", "it was started before its tick")
+	}
+	if len(starts) > 0 && o.closed(t.Machine, *r.Claimed, time.Unix(0, starts[0].Start.nanos)) {
+		bad("G5", "it was started under the machine's maintenance")
 	}
 	ended := len(starts) > 0 && starts[0].end != nil
 	switch t.State {
@@ -216,6 +225,13 @@ func (o *oracle) machineCovered(machine string, r *Run) bool {
 		}
 	}
 	return false
+}
+
+// closed reports whether a machine was under maintenance, for sure, all the time between two instants.
+func (o *oracle) closed(machine string, from, to time.Time) bool {
+	return slices.ContainsFunc(o.history.spans, func(s *Span) bool {
+		return s.scope == "machine" && s.name == machine && s.mustCover(from) && s.mustCover(to)
+	})
 }
 
 func (r *Run) endOr(t time.Time) time.Time {

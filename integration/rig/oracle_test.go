@@ -112,6 +112,11 @@ func TestOracleFinds(t *testing.T) {
 		{"a tick's run within a maintenance", "G5", func(e *Evidence) {
 			e.history.spans = append(e.history.spans, &Span{scope: "job", name: "a", onSent: *second(8), onAcked: *second(9)})
 		}},
+		{"a start on a machine under maintenance", "G5", func(e *Evidence) {
+			e.history.spans = append(e.history.spans, &Span{scope: "machine", name: "m1", onSent: *second(8), onAcked: *second(9), offSent: *second(11), offAcked: *second(11)})
+		}},
+		{"a claim before its tick", "G2", func(e *Evidence) { e.runs[0].Claimed = second(9.9) }},
+		{"an acknowledged start that a node did not know", "G6", func(e *Evidence) { e.history.stale = []stale{{*second(12), "b_1", "n2"}} }},
 		{"one command of a job during another", "overlap", func(e *Evidence) { e.ledger[once][0].end.nanos = second(30.5).UnixNano() }},
 	}
 	for _, tt := range tests {

@@ -27,7 +27,7 @@ func (c *Cluster) OnlyNodes() error {
 			nodes[n.Proc.Process.Pid] = true
 		}
 	}
-	for _, pid := range c.leftovers() {
+	for _, pid := range leftovers(c.Dir) {
 		if !nodes[pid] {
 			return fmt.Errorf("process %d still runs", pid)
 		}
@@ -35,7 +35,7 @@ func (c *Cluster) OnlyNodes() error {
 	return nil
 }
 
-// Complaints finds what a node's log must not have.
+// Complaints finds what a node's log must not have. Each is of the time of the last line before it that bears one.
 func (c *Cluster) Complaints() []Violation {
 	var out []Violation
 	for _, n := range c.Nodes {
@@ -43,9 +43,16 @@ func (c *Cluster) Complaints() []Violation {
 		if err != nil {
 			continue
 		}
+		at := time.Now()
 		for text := range strings.Lines(string(b)) {
+			if stamp, ok := strings.CutPrefix(text, "time="); ok {
+				stamp, _, _ = strings.Cut(stamp, " ")
+				if t, err := time.Parse(time.RFC3339, stamp); err == nil {
+					at = t
+				}
+			}
 			if strings.HasPrefix(text, "panic:") || strings.HasPrefix(text, "error:") || strings.Contains(text, "DATA RACE") || strings.Contains(text, "level=ERROR") {
-				out = append(out, Violation{"log", time.Now(), n.Name + ": " + strings.TrimSpace(text)})
+				out = append(out, Violation{"log", at, n.Name + ": " + strings.TrimSpace(text)})
 			}
 		}
 	}

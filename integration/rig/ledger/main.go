@@ -1,10 +1,11 @@
 // Command ledger is what the jobs of these tests run: it notes its start in a ledger, works, writes output that anybody
 // can compute again, notes its end, and exits. Each line is synced before it goes on, so that what the ledger says happened.
 //
-//	ledger DIR BYTES SECONDS CODE [ANYTHING…]
+//	ledger DIR BYTES SECONDS|@FILE CODE [ANYTHING…]
 //
 // A line is "start|end JOB INSTANCE MACHINE PID PPID NANOSECONDS CODE"; the ledger of a machine is DIR/MACHINE. Output is
-// BYTES bytes in ten pieces over SECONDS, from a generator seeded by instance and machine (rig.Output).
+// BYTES bytes in ten pieces over SECONDS, or one piece every 100 ms if that is more, from a generator seeded by instance and machine (rig.Output).
+// With @FILE it waits until the file is there, and up to a second more, which its output draws.
 package main
 
 import (
@@ -12,13 +13,12 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/syscollective/saltpeter/integration/rig"
 )
-
-const pieces = 10
 
 func main() {
 	code, err := run(os.Args[1:])
@@ -37,9 +37,12 @@ func run(args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	seconds, err := strconv.ParseFloat(args[2], 64)
-	if err != nil {
-		return 0, err
+	file, waits := strings.CutPrefix(args[2], "@")
+	seconds := 0.0
+	if !waits {
+		if seconds, err = strconv.ParseFloat(args[2], 64); err != nil {
+			return 0, err
+		}
 	}
 	code, err := strconv.Atoi(args[3])
 	if err != nil {
@@ -61,14 +64,30 @@ func run(args []string) (int, error) {
 	if err := note("start"); err != nil {
 		return 0, err
 	}
-	work(rig.Output(instance, machine, size), time.Duration(seconds*float64(time.Second)))
+	out := rig.Output(instance, machine, size)
+	if waits {
+		wait(file, time.Duration(out[0])*time.Second/256)
+	}
+	work(out, time.Duration(seconds*float64(time.Second)))
 	return code, note("end")
+}
+
+// wait waits for a file, and then some time more.
+func wait(file string, more time.Duration) {
+	for {
+		if _, err := os.Stat(file); err == nil {
+			time.Sleep(more)
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // work writes the output in pieces over a time. Nobody may be left to read it.
 func work(out []byte, length time.Duration) {
+	pieces := max(10, int(length/(100*time.Millisecond)))
 	for i := range pieces {
-		time.Sleep(length / pieces)
+		time.Sleep(length / time.Duration(pieces))
 		_, _ = os.Stdout.Write(out[len(out)*i/pieces : len(out)*(i+1)/pieces])
 	}
 }

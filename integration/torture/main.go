@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/syscollective/saltpeter/integration/rig"
+)
+
+// settings are what the command line says.
+type settings struct {
+	seconds int
+	seed    uint64
+	jobs    int
+	dir     string
+	inner   bool
+}
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	var s settings
+	fs := flag.NewFlagSet("torture", flag.ContinueOnError)
+	fs.IntVar(&s.seconds, "seconds", 600, "how long nodes are hurt; every kind of fault comes once, whatever the time")
+	fs.Uint64Var(&s.seed, "seed", 0, "seed of the plan (0: one is drawn)")
+	fs.IntVar(&s.jobs, "jobs", 60, "jobs that are due every second")
+	fs.StringVar(&s.dir, "dir", "", "where data goes (default: a temporary directory; short, since it holds unix sockets)")
+	fs.BoolVar(&s.inner, "inner", false, "for this program's own use")
+	if err := fs.Parse(os.Args[1:]); err != nil {
+		return 2
+	}
+	if s.seed == 0 {
+		s.seed = uint64(time.Now().UnixNano()) % 1_000_000
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if s.inner {
+		return fail(inside(ctx, s))
+	}
+	if err := checkNeeds(); err != nil {
+		return fail(err)
+	}
+	return fail(outside(ctx, s))
+}
+
+var errFound = errors.New("promises were broken")
+
+func fail(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case !errors.Is(err, errEnded): // the inner program has said it
+		fmt.Fprintln(os.Stderr, "error:", err)
+	}
+	return 1
+}
+
+// inside does the work, in the namespaces.
+func inside(ctx context.Context, s settings) error {
+	goAhead()
+	bin, err := rig.Build(s.dir+"/bin", "")
+	if err != nil {
+		return err
+	}
+	t, err := newTorture(s, bin)
+	if err != nil {
+		return err
+	}
+	results, err := t.run(ctx)
+	t.clean()
+	if err != nil {
+		return fmt.Errorf("%w; again: make torture SECONDS=%d SEED=%d; data in %s", err, s.seconds, s.seed, s.dir)
+	}
+	if broken := report(os.Stdout, s, results); broken > 0 {
+		return fmt.Errorf("%w: %d times; again: make torture SECONDS=%d SEED=%d; data in %s", errFound, broken, s.seconds, s.seed, s.dir)
+	}
+	return nil
+}
