@@ -1,16 +1,12 @@
 package wrapper
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,14 +35,6 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("LOCKFILE ERROR: Job %s already running (PID %d), overlap not allowed", e.Job, e.PID)
 }
 
-// holder is what a lock file says, one per line. The first line is all that the Python program writes and reads.
-type holder struct {
-	pid     int
-	run     string // run id and machine
-	machine string
-	start   uint64 // of the process, ticks since boot
-}
-
 // Locker is what a session needs of a job's lock on the machine.
 type Locker interface {
 	// Acquire takes the lock of a job, waiting up to lockWait. The error is ErrSameRun or a
@@ -62,7 +50,8 @@ type LockRequest struct {
 	Machine string
 }
 
-// fileLocker takes locks as files that hold the owner's pid. While our own wrapper lives, it also holds a lock of the
+// fileLocker takes locks as files that hold the owner's pid and nothing else, as the Python program's wrapper writes and
+// reads them; what we know beside stands in a second file. While our own wrapper lives, it also holds a lock of the
 // kernel on the file, which falls with the process; a file without one is believed only while its process lives.
 type fileLocker struct {
 	dir string // of default lock files
@@ -86,7 +75,7 @@ func (l fileLocker) Acquire(ctx context.Context, req LockRequest) (func(), error
 		case err != nil && !errors.Is(err, errHeld):
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		case err == nil:
-			return func() { unlock(path, f) }, nil
+			return func() { unlock(path, f, me) }, nil
 		case other.run == me.run && other.machine == me.machine:
 			return nil, fmt.Errorf("lock %s: %w", path, ErrSameRun)
 		case time.Now().After(end):
@@ -134,7 +123,7 @@ func openLock(path string) (*os.File, error) {
 func claimLock(f *os.File, path string, me holder) (holder, error) {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return readHolder(f), errHeld
+		return readHolder(f, path), errHeld
 	}
 	if err != nil {
 		return holder{}, fmt.Errorf("flock: %w", err)
@@ -149,41 +138,24 @@ func claimLock(f *os.File, path string, me holder) (holder, error) {
 	if err := unix.Lstat(path, &there); err != nil || there.Ino != mine.Ino || there.Dev != mine.Dev {
 		return holder{}, errHeld // its last owner has just removed it: try again
 	}
-	if other := readHolder(f); other.pid != 0 && other.pid != me.pid && alive(other.pid, other.start) {
+	if other := readHolder(f, path); other.pid != 0 && other.pid != me.pid && alive(other.pid, other.start) {
 		return other, errHeld
 	}
-	text := fmt.Sprintf("%d\n%s\n%s\n%d\n", me.pid, me.run, me.machine, me.start)
 	if err := f.Truncate(0); err != nil {
 		return holder{}, fmt.Errorf("truncate: %w", err)
 	}
-	if _, err := f.WriteAt([]byte(text), 0); err != nil {
+	if _, err := f.WriteAt(fmt.Appendf(nil, "%d\n", me.pid), 0); err != nil {
 		return holder{}, fmt.Errorf("write: %w", err)
 	}
+	me.describe(path)
 	return me, nil
 }
 
-// readHolder reads what the file says; of a file that says nothing, the zero value.
-func readHolder(f *os.File) holder {
-	var h holder
-	lines := bufio.NewScanner(io.LimitReader(io.NewSectionReader(f, 0, 4096), 4096))
-	for i := 0; lines.Scan(); i++ {
-		line := strings.TrimSpace(lines.Text())
-		switch i {
-		case 0:
-			h.pid, _ = strconv.Atoi(line)
-		case 1:
-			h.run = line
-		case 2:
-			h.machine = line
-		case 3:
-			h.start, _ = strconv.ParseUint(line, 10, 64)
-		}
+// unlock removes the files while they are still ours, then lets the kernel's lock go.
+func unlock(path string, f *os.File, me holder) {
+	if readDescription(path) == me {
+		os.Remove(path + descriptionSuffix)
 	}
-	return h
-}
-
-// unlock removes the file while it is still ours, then lets the kernel's lock go.
-func unlock(path string, f *os.File) {
 	var mine, there unix.Stat_t
 	err1, err2 := unix.Fstat(int(f.Fd()), &mine), unix.Lstat(path, &there)
 	if err1 == nil && err2 == nil && mine.Ino == there.Ino && mine.Dev == there.Dev {

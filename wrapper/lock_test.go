@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 )
@@ -80,9 +79,8 @@ func TestLockHeld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(path)
-	if first, _, _ := strings.Cut(string(text), "\n"); err != nil || first != strconv.Itoa(os.Getpid()) {
-		t.Errorf("the file's first line is %q: the Python program reads a pid there", first)
+	if text, err := os.ReadFile(path); err != nil || string(text) != strconv.Itoa(os.Getpid())+"\n" {
+		t.Errorf("the file holds %q, %v: the Python program takes all of it for a pid", text, err)
 	}
 	if _, err := acquire(t, request(path, "a_1", "m1")); !errors.Is(err, ErrSameRun) {
 		t.Errorf("same run: %v", err)
@@ -97,6 +95,26 @@ func TestLockHeld(t *testing.T) {
 	release, err = acquire(t, request(path, "a_2", "m1"))
 	if err != nil {
 		t.Fatalf("after release: %v", err)
+	}
+	release()
+	if left, err := filepath.Glob(path + "*"); err != nil || len(left) > 0 {
+		t.Errorf("%v left after release", left)
+	}
+}
+
+// TestLockWithoutDescription: what stands beside a lock file is of help only. Where it can't be written or read, a held lock
+// is a held lock, and never one of the same run.
+func TestLockWithoutDescription(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	if err := os.MkdirAll(path+descriptionSuffix+"/in the way", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	release, err := acquire(t, request(path, "a_1", "m1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := acquire(t, request(path, "a_1", "m1")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("held: %v, want to wait", err)
 	}
 	release()
 	if _, err := os.Stat(path); err == nil {
@@ -141,15 +159,19 @@ func TestLockFilesFoundThere(t *testing.T) {
 	}
 	pid := sleeper.Process.Pid
 	tests := []struct {
-		name, text string
-		held       bool
+		name, text, beside string
+		held               bool
 	}{
-		{"empty", "", false},
-		{"nonsense", "hello\n", false},
-		{"a dead process", "4194000\n", false},
-		{"a living process, as the Python program writes it", fmt.Sprintf("%d\n", pid), true},
-		{"a living process with its start time", fmt.Sprintf("%d\nr_1\nm\n%d\n", pid, stat.start), true},
-		{"a process that got the pid of a dead one", fmt.Sprintf("%d\nr_1\nm\n%d\n", pid, stat.start-1), false},
+		{"empty", "", "", false},
+		{"nonsense", "hello\n", "", false},
+		{"a dead process", "4194000\n", "", false},
+		{"a living process, as the Python program writes it", fmt.Sprintf("%d\n", pid), "", true},
+		{"a living process without the end of the line", strconv.Itoa(pid), "", true},
+		{"a living process with its start time", fmt.Sprintf("%d\n", pid), fmt.Sprintf("%d\nr_1\nm\n%d\n", pid, stat.start), true},
+		{"a process that got the pid of a dead one", fmt.Sprintf("%d\n", pid), fmt.Sprintf("%d\nr_1\nm\n%d\n", pid, stat.start-1), false},
+		{"a dead wrapper of ours", "4194000\n", "4194000\nr_2\nm\n7\n", false},
+		{"a Python wrapper after a dead one of ours", fmt.Sprintf("%d\n", pid), "4194000\nr_2\nm\n7\n", true},
+		{"nonsense beside it", fmt.Sprintf("%d\n", pid), "\x00\n\n\n\n", true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -157,12 +179,24 @@ func TestLockFilesFoundThere(t *testing.T) {
 			if err := os.WriteFile(path, []byte(tt.text), 0o644); err != nil {
 				t.Fatal(err)
 			}
+			if tt.beside != "" {
+				if err := os.WriteFile(path+descriptionSuffix, []byte(tt.beside), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
 			release, err := acquire(t, request(path, "r_2", "m"))
-			if (err != nil) != tt.held {
+			if (err != nil) != tt.held || tt.held && !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("got %v, want held %v", err, tt.held)
 			}
-			if release != nil {
-				release()
+			if release == nil {
+				return
+			}
+			if got := readDescription(path); got.pid != os.Getpid() || got.run != "r_2" {
+				t.Errorf("beside the lock stands %+v", got)
+			}
+			release()
+			if left, _ := filepath.Glob(path + "*"); len(left) > 0 {
+				t.Errorf("%v left", left)
 			}
 		})
 	}
