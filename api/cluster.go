@@ -38,6 +38,10 @@ type ClusterMember struct {
 	State string `json:"state"` // "leader", "follower", "candidate", "unreachable"
 	Self  bool   `json:"self"`  // the node that answers
 	Lag   *int64 `json:"lag"`   // entries that it has applied less than the leader; null for the leader and where not known
+	// Seen is what gossip says: "alive", "gone" or nothing, with the node's address as the node gives it. It needs no leader, and
+	// nothing is decided on it.
+	Seen        string `json:"seen,omitempty"`
+	SeenAddress string `json:"seen_address,omitempty"`
 }
 
 // ClusterBegun tells what a cluster is like that has just begun.

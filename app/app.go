@@ -53,6 +53,7 @@ type Seams struct {
 	Listen   func(what, addr string) (net.Listener, error)            // what: "node", "api", "wrapper"; nil listener = not served
 	Dial     func(ctx context.Context, addr string) (net.Conn, error) // to other nodes
 	Identity wsgateway.Identity
+	Gossip   Gossip // with Listen, none if nil
 
 	FSM      func(*fsm.Machine) raft.FSM
 	Cluster  func(*cluster.Config)
@@ -79,6 +80,7 @@ type App struct {
 	gateway   *wsgateway.Gateway
 	api       *api.Server
 	files     *files
+	gossip    Gossip // nil until it is opened
 	changes   *changes
 	listeners listeners
 
@@ -137,6 +139,7 @@ func (a *App) open() error {
 	if err := a.noteLog(); err != nil {
 		return err
 	}
+	a.openGossip()
 	return a.openPorts()
 }
 
@@ -248,6 +251,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.opts.OwnsProcess {
 		g.Go(func() error { return tuneCollector(ctx) })
 	}
+	g.Go(func() error { return a.gossip.Run(ctx) })
 	if a.serves() {
 		g.Go(func() error { return a.introduce(ctx) })
 		g.Go(func() error { return a.fetchSegments(ctx) })
@@ -287,6 +291,9 @@ func (a *App) Close() error {
 				errs = append(errs, err)
 			}
 		}
+	}
+	if a.gossip != nil {
+		errs = append(errs, a.gossip.Close())
 	}
 	if a.node != nil {
 		errs = append(errs, a.node.Close())

@@ -14,6 +14,7 @@ import (
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/api"
 	"github.com/syscollective/saltpeter/cluster"
+	"github.com/syscollective/saltpeter/cluster/gossip"
 	"github.com/syscollective/saltpeter/fsm"
 	"github.com/syscollective/saltpeter/internal/buildinfo"
 )
@@ -103,12 +104,15 @@ func (c members) Cluster(ctx context.Context) (api.Cluster, error) {
 	for _, n := range a.machine.View().Nodes() {
 		records[n.ID] = n
 	}
-	reports := a.askReports(ctx, st.Members)
+	reports, seen := a.askReports(ctx, st.Members), a.gossiped()
 	alive := map[string]bool{}
 	out.Healthy = st.LeaderID != ""
 	for _, m := range st.Members {
 		one := memberOf(m, records[m.ID], reports[m.ID], reports[st.LeaderID], m.ID == st.LeaderID)
-		if one.Name = cmp.Or(a.nameOf(m.ID), m.ID); one.Leader {
+		if p, ok := seen[m.ID]; ok {
+			addGossip(&one, p)
+		}
+		if one.Name = cmp.Or(a.nameOf(m.ID), seen[m.ID].About.Name, m.ID); one.Leader {
 			out.Leader = one.Name
 		}
 		if m.Voter {
@@ -143,6 +147,17 @@ func memberOf(m cluster.Member, rec fsm.NodeRecord, r, leader heard, leads bool)
 		out.Lag, out.ClockMillis = &lag, &clock
 	}
 	return out
+}
+
+// addGossip adds what gossip says, where the member itself did not answer.
+func addGossip(out *api.ClusterMember, p gossip.Peer) {
+	out.Seen, out.SeenAddress = p.State, cmp.Or(p.About.Node, p.Gossip)
+	if out.State != "unreachable" {
+		return
+	}
+	out.Version = cmp.Or(p.About.Version, out.Version)
+	out.ConfigDigest = cmp.Or(p.About.Files, out.ConfigDigest)
+	out.ClockMillis = aheadMillis(p)
 }
 
 // Init makes this node the first of a cluster.

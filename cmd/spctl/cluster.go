@@ -160,7 +160,7 @@ func remarks(cl *api.Cluster) []string {
 		var why []string
 		switch {
 		case m.State == "unreachable":
-			why = append(why, "does not answer")
+			why = append(why, "does not answer"+gossiped(m))
 		case !m.Voter:
 			why = append(why, "is catching up and does not vote yet")
 		}
@@ -178,6 +178,18 @@ func remarks(cl *api.Cluster) []string {
 		}
 	}
 	return out
+}
+
+// gossiped tells what gossip says of a member that does not answer.
+func gossiped(m *api.ClusterMember) string {
+	switch {
+	case m.Seen == "":
+		return ""
+	case m.Seen == "alive" && m.SeenAddress != m.Address:
+		return " at " + m.Address + "; gossip sees it at " + m.SeenAddress + ": a changed address needs cluster remove, then a new data directory"
+	default:
+		return " (gossip: " + m.Seen + ")"
+	}
 }
 
 func (c *cli) clusterMembers(ctx context.Context, cl *client.Client, _ []string) error {

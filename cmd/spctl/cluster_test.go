@@ -19,7 +19,7 @@ func (f *fakeMembers) Cluster(context.Context) (api.Cluster, error) {
 	return api.Cluster{ID: "prod", Leader: "sp-2", Term: 41, Voters: 3, Members: []api.ClusterMember{
 		{Member: api.Member{Name: "sp-1", ID: "1", Address: "10.0.1.11:8890", Voter: true, Version: "1.3.2", Applied: 93, ContactMillis: &contact, ClockMillis: &clock}, State: "follower", Lag: &lag},
 		{Member: api.Member{Name: "sp-2", ID: "2", Address: "10.0.1.12:8890", Voter: true, Leader: true, Version: "1.4.0", Applied: 100}, State: "leader"},
-		{Member: api.Member{Name: "sp-3", ID: "3", Address: "10.0.1.13:8890", Voter: true, Version: "1.4.0"}, State: "unreachable"},
+		{Member: api.Member{Name: "sp-3", ID: "3", Address: "10.0.1.13:8890", Voter: true, Version: "1.4.0"}, State: "unreachable", Seen: "alive", SeenAddress: "10.0.1.99:8890"},
 	}}, nil
 }
 
