@@ -226,6 +226,49 @@ func TestCallOutcomesUnderLeaderChange(t *testing.T) {
 	})
 }
 
+// Links that break again and again while their leader goes on: a command whose answer was lost is unknown to its caller, and is
+// there once; none is sent a second time.
+func TestForwardsAreNotDoubledOnReconnect(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r, desks, leader := threeDesks(t, nil)
+		defer r.stopAll()
+		from := r.follower(leader)
+		r.net.SetDelay(from, leader, 3*time.Millisecond)
+		r.net.SetDelay(leader, from, 3*time.Millisecond)
+		outcomes := make([]error, 400)
+		var group sync.WaitGroup
+		for i := range outcomes {
+			group.Go(func() {
+				time.Sleep(time.Duration(i) * 5 * time.Millisecond)
+				_, outcomes[i] = r.nodes[from].Call(within(3*time.Second), Normal, askPropose, []byte(line(i)))
+			})
+		}
+		for range 40 {
+			time.Sleep(47 * time.Millisecond)
+			r.net.Reset(from, leader)
+		}
+		group.Wait()
+		time.Sleep(time.Second)
+		acked, unknowns := 0, 0
+		for i, err := range outcomes {
+			count := r.nodes[leader].fsm.has(line(i))
+			switch {
+			case count > 1:
+				t.Errorf("%s is there %d times (%v)", line(i), count, err)
+			case err == nil && count != 1:
+				t.Errorf("%s was answered and is not there", line(i))
+			case err == nil:
+				acked++
+			case errors.Is(err, ErrUnknown):
+				unknowns++
+			}
+		}
+		if acked < 100 || unknowns == 0 || desks[leader].handled.Load() > int64(len(outcomes)) {
+			t.Errorf("%d answered, %d unknown, %d handled of %d", acked, unknowns, desks[leader].handled.Load(), len(outcomes))
+		}
+	})
+}
+
 func TestUrgentCallsPassThoseThatWait(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r, desks, leader := threeDesks(t, nil)

@@ -264,6 +264,28 @@ func TestTheWinnerSurvivesARestart(t *testing.T) {
 	}
 }
 
+// TestARestartFromASnapshotKeepsOutputAndFeed: what lies before the snapshot is not in the log any more.
+func TestARestartFromASnapshotKeepsOutputAndFeed(t *testing.T) {
+	w := newWorld(t)
+	w.config(saltpeter.DefaultSettings(), testJob("j"))
+	_, l := w.running("j", t0+1, "a")
+	w.ask(l, 0, 1)
+	w.say(refOf(l, 0), 1, saltpeter.Word{Kind: saltpeter.WordOutput, Seq: 1, Data: []byte("hello")})
+	told := len(w.events())
+	snap := encodeState(t, w.m)
+	if err := w.m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.m = restored(t, w.m.opts.FS, "/d", snap)
+	out := make([]byte, 10)
+	if n, _ := w.m.Output().ReadAt(outKey(refOf(l, 0)), out, 0); string(out[:n]) != "hello" {
+		t.Errorf("output %q", out[:n])
+	}
+	if got := len(w.events()); got != told || told == 0 {
+		t.Errorf("%d events of %d", got, told)
+	}
+}
+
 // TestSnapshotHoldsEverything: each field of each record is written for something in a world that has everything.
 func TestSnapshotHoldsEverything(t *testing.T) {
 	w := fullWorld(t)

@@ -84,6 +84,29 @@ func TestLaunches(t *testing.T) {
 	mustRefuse(t, w.plan(&LaunchBatch{Run: 99}), saltpeter.CodeNotFound)
 }
 
+// TestALaunchOfAnotherTermIsRefused: what a deposed leader decided to publish is not launched, and its successor's launch is
+// no second one.
+func TestALaunchOfAnotherTermIsRefused(t *testing.T) {
+	w := newWorld(t)
+	w.config(saltpeter.DefaultSettings(), testJob("j"))
+	w.now += 1000
+	run := w.claim("j", t0+1).Run
+	old := w.env()
+	old.Term = w.term
+	w.plan(&SetTargets{Run: run, Attempt: "a", Last: true, Machines: []string{"m"}})
+	w.term++
+	mustRefuse(t, w.doAs(old, &LaunchBatch{Run: run}), saltpeter.CodeNoLeader)
+	if got := w.run(run); len(got.Batches) != 0 || got.Counts[saltpeter.Launched] != 0 {
+		t.Fatalf("%+v", got)
+	}
+	first := w.plan(&LaunchBatch{Run: run}).(BatchLaunched).Launch
+	if first == nil || len(w.run(run).Batches) != 1 {
+		t.Fatalf("%+v", first)
+	}
+	mustRefuse(t, w.doAs(old, &LaunchBatch{Run: run}), saltpeter.CodeNoLeader)
+	mustRefuse(t, w.doAs(old, &EndTargets{Run: run, Ends: []saltpeter.TargetEnd{{From: saltpeter.Launched, State: saltpeter.NotStarted}}}), saltpeter.CodeNoLeader)
+}
+
 // TestAllMatched: a launcher may publish to the job's expression only where the batch is all that it matched.
 func TestAllMatched(t *testing.T) {
 	tests := map[string]struct {

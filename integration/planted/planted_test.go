@@ -20,6 +20,7 @@ var wanted = []string{
 	"second-nonce", "ack-before-commit", "mark-not-in-snapshot", "no-barrier", "new-id", "silence-not-reset", "gap-accepted",
 	"local-maintenance", "winner-not-in-snapshot", "retention-takes-live-run", "resume-without-secret", "early-claim", "gateway-grants",
 	"late-exec",
+	"forward-doubled", "stale-as-strong", "gossip-removes-voter", "older-term-publishes", "config-turned-back", "snapshot-without-manifest",
 }
 
 // bug is one patch.
