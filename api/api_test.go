@@ -214,7 +214,7 @@ func TestRefusals(t *testing.T) {
 		{"GET", "/api/v1/jobs/backup_databases/next?after=today", "", 400, "a time like 2026"},
 		{"GET", "/api/v1/runs/backup_databases_1795399500/machines/db19/output?offset=-1", "", 400, "parameter offset"},
 		{"GET", "/api/v1/runs/backup_databases_1795399500/machines/db19/output?format=xml", "", 400, "one of json, raw"},
-		{"GET", "/api/v1/runs/backup_databases_1795399500/machines/db19/output?format=json&follow=1", "", 400, "raw, which follow needs"},
+		{"GET", "/api/v1/runs/backup_databases_1795399500/machines/db19/output?format=json&follow=1", "", 400, "raw or sse, which follow needs"},
 		{"GET", "/api/v1/runs/backup_databases_1795399500?wait=3600", "", 400, "parameter wait"},
 		{"POST", "/api/v1/jobs/nothing/runs", "", 404, `job "nothing" not found`},
 		{"POST", "/api/v1/jobs/backup_databases/runs", `{"note":`, 400, "the body is not valid JSON"},

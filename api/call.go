@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -30,7 +31,17 @@ func (c *call) view() (View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.read(c.r.Context(), word == "stale")
+	least, err := c.minIndex()
+	if err != nil {
+		return nil, err
+	}
+	stale := word == "stale" && (least == 0 || c.reach(least))
+	v, err := c.read(c.r.Context(), stale)
+	if err == nil && v.Index() < least {
+		return nil, saltpeter.Errorf(saltpeter.CodeConflict, "this cluster has not come to index %d: it is at %d", least, v.Index()).
+			WithHint("give the X-Saltpeter-Index of an answer of this cluster")
+	}
+	return v, err
 }
 
 func (c *call) read(ctx context.Context, stale bool) (View, error) {
@@ -39,12 +50,28 @@ func (c *call) read(ctx context.Context, stale bool) (View, error) {
 	v, err := c.s.node.Read(ctx, stale)
 	if err != nil {
 		if saltpeter.CodeOf(err) == saltpeter.CodeNoLeader {
+			c.sayContact()
 			c.w.Header().Set("X-Saltpeter-Known-Leader", "false")
 		}
 		return nil, err
 	}
 	c.w.Header().Set("X-Saltpeter-Index", strconv.FormatUint(v.Index(), 10))
+	c.sayContact()
 	return v, nil
+}
+
+// sayContact tells in the header who answers, who leads, and how long ago this node heard of the leader: what a stale read is
+// worth.
+func (c *call) sayContact() {
+	h, n := c.w.Header(), c.s.node.Contact()
+	h.Set("X-Saltpeter-Served-By", url.PathEscape(n.Name))
+	h.Set("X-Saltpeter-Known-Leader", strconv.FormatBool(n.Leader != ""))
+	if n.Leader != "" {
+		h.Set("X-Saltpeter-Leader", url.PathEscape(n.Leader))
+	}
+	if n.Known {
+		h.Set("X-Saltpeter-Last-Contact", strconv.FormatInt(n.Age.Milliseconds(), 10))
+	}
 }
 
 // local reads the record as it is on this node, after a write that has been answered here.
@@ -53,15 +80,18 @@ func (c *call) local() (View, error) { return c.read(c.r.Context(), true) }
 // reply answers with JSON.
 func (c *call) reply(status int, v any) error {
 	body, err := encode(v)
-	if err != nil {
-		return err
+	if err == nil {
+		c.sendJSON(status, body)
 	}
+	return err
+}
+
+func (c *call) sendJSON(status int, body []byte) {
 	h := c.w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	c.w.WriteHeader(status)
 	c.write(body)
-	return nil
 }
 
 // write sends bytes; a client that has gone is no error of ours.
@@ -69,20 +99,6 @@ func (c *call) write(p []byte) {
 	if _, err := c.w.Write(p); err != nil {
 		c.s.log.Debug("client is gone", "request", c.by.Request, "err", err)
 	}
-}
-
-// tagged answers with JSON and its ETag, or with 304 if the client has it already.
-func (c *call) tagged(v any) error {
-	body, err := encode(v)
-	if err != nil {
-		return err
-	}
-	c.w.Header().Set("Etag", etag(body))
-	if c.r.Header.Get("If-None-Match") == etag(body) {
-		c.w.WriteHeader(http.StatusNotModified)
-		return nil
-	}
-	return c.reply(http.StatusOK, v)
 }
 
 func etag(body []byte) string {

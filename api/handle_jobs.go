@@ -20,25 +20,23 @@ func (c *call) listJobs() error {
 	if err != nil {
 		return err
 	}
-	v, err := c.view()
-	if err != nil {
-		return err
-	}
 	group, filtered := c.params["group"]
-	page := Page[Job]{Items: []Job{}, Index: v.Index()}
-	now := c.s.now()
-	v.Jobs(after, func(j saltpeter.JobStatus) bool {
-		if filtered && j.Job.Group != group {
+	return c.watch(func(v View) (any, error) {
+		page := Page[Job]{Items: []Job{}, Index: v.Index()}
+		now := c.s.now()
+		v.Jobs(after, func(j saltpeter.JobStatus) bool {
+			if filtered && j.Job.Group != group {
+				return true
+			}
+			if len(page.Items) == limit {
+				page.NextCursor = encodeCursor(cursorJobs, page.Items[limit-1].Name)
+				return false
+			}
+			page.Items = append(page.Items, jobOf(&j, c.s.schedules.of(&j.Job.Schedule), now))
 			return true
-		}
-		if len(page.Items) == limit {
-			page.NextCursor = encodeCursor(cursorJobs, page.Items[limit-1].Name)
-			return false
-		}
-		page.Items = append(page.Items, jobOf(&j, c.s.schedules.of(&j.Job.Schedule), now))
-		return true
+		})
+		return page, nil
 	})
-	return c.reply(http.StatusOK, page)
 }
 
 // job reads the job that the path names.
@@ -56,17 +54,15 @@ func noJob(name string) error {
 }
 
 func (c *call) getJob() error {
-	v, err := c.view()
-	if err != nil {
-		return err
-	}
-	j, err := c.job(v)
-	if err != nil {
-		return err
-	}
-	shape := jobOf(&j, c.s.schedules.of(&j.Job.Schedule), c.s.now())
-	shape.Written = j.Job.Written
-	return c.reply(http.StatusOK, shape)
+	return c.watch(func(v View) (any, error) {
+		j, err := c.job(v)
+		if err != nil {
+			return nil, err
+		}
+		shape := jobOf(&j, c.s.schedules.of(&j.Job.Schedule), c.s.now())
+		shape.Written = j.Job.Written
+		return shape, nil
+	})
 }
 
 func (c *call) listSkips() error {
@@ -78,29 +74,27 @@ func (c *call) listSkips() error {
 	if err != nil {
 		return err
 	}
-	v, err := c.view()
-	if err != nil {
-		return err
-	}
 	name := c.r.PathValue("job")
-	skips := v.Skips(name)
-	if _, known := v.Job(name); !known && len(skips) == 0 {
-		return noJob(name)
-	}
-	page := Page[Skip]{Items: []Skip{}, Index: v.Index()}
-	var last int64
-	for _, s := range skips {
-		if s.First <= int64(after) {
-			continue
+	return c.watch(func(v View) (any, error) {
+		skips := v.Skips(name)
+		if _, known := v.Job(name); !known && len(skips) == 0 {
+			return nil, noJob(name)
 		}
-		if len(page.Items) == limit {
-			page.NextCursor = numberCursor(cursorSkips, uint64(last))
-			break
+		page := Page[Skip]{Items: []Skip{}, Index: v.Index()}
+		var last int64
+		for _, s := range skips {
+			if s.First <= int64(after) {
+				continue
+			}
+			if len(page.Items) == limit {
+				page.NextCursor = numberCursor(cursorSkips, uint64(last))
+				break
+			}
+			last = s.First
+			page.Items = append(page.Items, Skip{Reason: s.Reason.String(), First: tick(s.First), Last: tick(s.Last), Count: s.Count, Detail: s.Detail})
 		}
-		last = s.First
-		page.Items = append(page.Items, Skip{Reason: s.Reason.String(), First: tick(s.First), Last: tick(s.Last), Count: s.Count, Detail: s.Detail})
-	}
-	return c.reply(http.StatusOK, page)
+		return page, nil
+	})
 }
 
 // nextTicks lists when a job is due next.

@@ -61,21 +61,19 @@ func (c *call) getWindows() error {
 	if err != nil {
 		return err
 	}
-	v, err := c.view()
-	if err != nil {
-		return err
-	}
-	page := Page[Window]{Items: []Window{}, Index: v.Index()}
-	for _, w := range v.Windows() {
-		if c.r.PathValue("scope") != "" && (w.Scope != scope || name != "" && w.Name != name) {
-			continue
+	return c.watch(func(v View) (any, error) {
+		page := Page[Window]{Items: []Window{}, Index: v.Index()}
+		for _, w := range v.Windows() {
+			if c.r.PathValue("scope") != "" && (w.Scope != scope || name != "" && w.Name != name) {
+				continue
+			}
+			shape := windowOf(&w, c.s.now())
+			if !w.Pause && (shape.Active || ended) {
+				page.Items = append(page.Items, shape)
+			}
 		}
-		shape := windowOf(&w, c.s.now())
-		if !w.Pause && (shape.Active || ended) {
-			page.Items = append(page.Items, shape)
-		}
-	}
-	return c.reply(http.StatusOK, page)
+		return page, nil
+	})
 }
 
 func (c *call) putWindow() error {

@@ -37,10 +37,10 @@ type OutputPiece struct {
 	Data     string `json:"data"`
 }
 
-// getOutput gives the output of one machine: its exact bytes (format=raw, and always with follow), or a piece of it in
-// JSON.
+// getOutput gives the output of one machine: its exact bytes (format=raw, and always with follow), a piece of it in JSON, or
+// pieces as server-sent events until it is final (format=sse).
 func (c *call) getOutput() error {
-	format, err := c.params.word("format", "json", "raw")
+	format, err := c.params.word("format", "json", "raw", "sse")
 	if err != nil {
 		return err
 	}
@@ -48,8 +48,8 @@ func (c *call) getOutput() error {
 	if err != nil {
 		return err
 	}
-	if _, given := c.params["format"]; follow && given && format != "raw" {
-		return badParam("format", format, "raw, which follow needs")
+	if _, given := c.params["format"]; follow && given && format == "json" {
+		return badParam("format", format, "raw or sse, which follow needs")
 	}
 	offset, err := c.params.number("offset", 0, 0, 1<<62)
 	if err != nil {
@@ -72,6 +72,8 @@ func (c *call) getOutput() error {
 		return err
 	}
 	switch {
+	case format == "sse":
+		return c.outputEvents(r, &t, out, offset)
 	case follow:
 		return c.followOutput(out, offset, limit)
 	case format == "raw":
@@ -82,14 +84,23 @@ func (c *call) getOutput() error {
 }
 
 func (c *call) jsonOutput(r *saltpeter.Run, t *saltpeter.Target, out Output, offset, limit int64) error {
-	final, size := out.Final(), out.Size()
 	if limit < 0 {
 		limit = outputJSON
 	}
-	p := make([]byte, max(min(limit, maxOutputJSON, size-offset), 0))
+	piece, err := pieceOf(r, t, out, offset, min(limit, maxOutputJSON))
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, piece)
+}
+
+// pieceOf reads up to limit bytes from offset on.
+func pieceOf(r *saltpeter.Run, t *saltpeter.Target, out Output, offset, limit int64) (OutputPiece, error) {
+	final, size := out.Final(), out.Size()
+	p := make([]byte, max(min(limit, size-offset), 0))
 	n, err := out.ReadAt(p, offset)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read output: %w", err)
+		return OutputPiece{}, fmt.Errorf("read output: %w", err)
 	}
 	p = p[:n]
 	piece := OutputPiece{
@@ -99,7 +110,45 @@ func (c *call) jsonOutput(r *saltpeter.Run, t *saltpeter.Target, out Output, off
 	if !utf8.Valid(p) {
 		piece.Encoding, piece.Data = "base64", base64.StdEncoding.EncodeToString(p)
 	}
-	return c.reply(http.StatusOK, piece)
+	return piece, nil
+}
+
+// outputEvents sends pieces as events "output", whose ids are offsets, and an event "end" when the output is final. A client
+// that was cut off goes on from Last-Event-ID, on this node or another.
+func (c *call) outputEvents(r *saltpeter.Run, t *saltpeter.Target, out Output, offset int64) error {
+	if last := c.r.Header.Get("Last-Event-ID"); last != "" {
+		var err error
+		if offset, err = strconv.ParseInt(last, 10, 64); err != nil || offset < 0 {
+			return badParam("header Last-Event-ID", last, "an offset, as the ids of this stream are")
+		}
+	}
+	release, err := c.stream()
+	if err != nil {
+		return err
+	}
+	defer release()
+	s := startEvents(c)
+	for c.r.Method != http.MethodHead {
+		more, final := out.More(), out.Final()
+		piece, err := pieceOf(r, t, out, offset, outputChunk)
+		if err != nil {
+			c.s.log.Error("read output", "request", c.by.Request, "err", err)
+			return nil
+		}
+		offset = piece.Next
+		id := strconv.FormatInt(offset, 10)
+		if piece.Data != "" {
+			s.put("output", id, piece)
+		}
+		ended := final && piece.Data == ""
+		if ended {
+			s.put("end", id, piece)
+		}
+		if !s.flush() || ended || piece.Data == "" && !s.pause(more) {
+			return nil
+		}
+	}
+	return nil
 }
 
 // rawOutput gives what is stored by now. Its length is announced, so that a client sees when it is cut off.

@@ -4,19 +4,12 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/syscollective/saltpeter"
 )
 
 // maxScan bounds how many records one page looks at; a filter that lets few pass then needs more pages.
 const maxScan = 100_000
-
-// waitPause is the least time between two looks of a request that waits for a change.
-const waitPause = 50 * time.Millisecond
-
-// maxWait is the longest that a request may wait for a change, in seconds.
-const maxWait = 60
 
 func runWords() (words []string) {
 	for s := saltpeter.RunClaimed; s <= saltpeter.RunNoTargets; s++ {
@@ -46,33 +39,31 @@ func (c *call) listRuns() error {
 	if err != nil {
 		return err
 	}
-	v, err := c.view()
-	if err != nil {
-		return err
-	}
-	page := Page[Run]{Items: []Run{}, Index: v.Index()}
-	scanned, last := 0, uint64(0)
-	take := func(r *saltpeter.Run) bool {
-		if len(page.Items) == limit || scanned == maxScan {
-			page.NextCursor = numberCursor(cursorRuns, last)
-			return false
-		}
-		scanned, last = scanned+1, r.Num
-		if passes(r.State) {
-			page.Items = append(page.Items, runOf(r))
-		}
-		return true
-	}
 	job, byJob := c.params["job"]
 	if name := c.r.PathValue("job"); name != "" {
 		job, byJob = name, true
 	}
-	if byJob {
-		v.RunsOfJob(job, before, take)
-	} else {
-		v.Runs(before, take)
-	}
-	return c.reply(http.StatusOK, page)
+	return c.watch(func(v View) (any, error) {
+		page := Page[Run]{Items: []Run{}, Index: v.Index()}
+		scanned, last := 0, uint64(0)
+		take := func(r *saltpeter.Run) bool {
+			if len(page.Items) == limit || scanned == maxScan {
+				page.NextCursor = numberCursor(cursorRuns, last)
+				return false
+			}
+			scanned, last = scanned+1, r.Num
+			if passes(r.State) {
+				page.Items = append(page.Items, runOf(r))
+			}
+			return true
+		}
+		if byJob {
+			v.RunsOfJob(job, before, take)
+		} else {
+			v.Runs(before, take)
+		}
+		return page, nil
+	})
 }
 
 // run reads the run that the path names.
@@ -86,77 +77,14 @@ func (c *call) run(v View) (*saltpeter.Run, error) {
 	return r, nil
 }
 
-// getRun gives one run. With wait and If-None-Match it answers as soon as the run differs from what the client has,
-// or 304 after that many seconds.
 func (c *call) getRun() error {
-	wait, err := c.params.number("wait", 0, 0, maxWait)
-	if err != nil {
-		return err
-	}
-	v, err := c.view()
-	if err != nil {
-		return err
-	}
-	r, err := c.run(v)
-	if err != nil {
-		return err
-	}
-	if wait == 0 || c.r.Header.Get("If-None-Match") == "" {
-		return c.tagged(runOf(r))
-	}
-	return c.waitRun(time.Duration(wait) * time.Second)
-}
-
-func (c *call) waitRun(wait time.Duration) error {
-	release, err := c.stream()
-	if err != nil {
-		return err
-	}
-	defer release()
-	timeout := time.NewTimer(wait)
-	defer timeout.Stop()
-	for {
-		changed := c.s.node.Changed()
-		v, err := c.s.node.Read(c.r.Context(), true)
-		if err != nil {
-			return err
-		}
+	return c.watch(func(v View) (any, error) {
 		r, err := c.run(v)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		body, err := encode(runOf(r))
-		if err != nil {
-			return err
-		}
-		if etag(body) == c.r.Header.Get("If-None-Match") && c.pause(changed, timeout.C) {
-			continue
-		}
-		c.lastWrite()
-		return c.tagged(runOf(r))
-	}
-}
-
-// pause waits for a change, and a little longer so that a busy record costs one look for many changes. It reports
-// whether there is time for another look.
-func (c *call) pause(changed <-chan struct{}, timeout <-chan time.Time) bool {
-	select {
-	case <-changed:
-	case <-timeout:
-		return false
-	case <-c.r.Context().Done():
-		return false
-	case <-c.stopping():
-		return false
-	}
-	short := time.NewTimer(waitPause)
-	defer short.Stop()
-	select {
-	case <-short.C:
-		return true
-	case <-c.r.Context().Done():
-		return false
-	}
+		return runOf(r), nil
+	})
 }
 
 func (c *call) listMachines() error {
@@ -172,27 +100,25 @@ func (c *call) listMachines() error {
 	if err != nil {
 		return err
 	}
-	v, err := c.view()
-	if err != nil {
-		return err
-	}
-	r, err := c.run(v)
-	if err != nil {
-		return err
-	}
-	page := Page[Machine]{Items: []Machine{}, Index: v.Index()}
-	v.TargetsOf(r.Num, uint32(from), func(t saltpeter.Target) bool {
-		if !passes(t.State) {
+	return c.watch(func(v View) (any, error) {
+		r, err := c.run(v)
+		if err != nil {
+			return nil, err
+		}
+		page := Page[Machine]{Items: []Machine{}, Index: v.Index()}
+		v.TargetsOf(r.Num, uint32(from), func(t saltpeter.Target) bool {
+			if !passes(t.State) {
+				return true
+			}
+			if len(page.Items) == limit {
+				page.NextCursor = numberCursor(cursorMachines, uint64(t.Ref.Target))
+				return false
+			}
+			page.Items = append(page.Items, machineOf(&t))
 			return true
-		}
-		if len(page.Items) == limit {
-			page.NextCursor = numberCursor(cursorMachines, uint64(t.Ref.Target))
-			return false
-		}
-		page.Items = append(page.Items, machineOf(&t))
-		return true
+		})
+		return page, nil
 	})
-	return c.reply(http.StatusOK, page)
 }
 
 // target reads the machine of a run that the path names.

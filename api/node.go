@@ -11,6 +11,7 @@ import (
 type View interface {
 	Index() uint64
 	ClusterID() string
+	Epoch() uint64
 	Settings() *saltpeter.Settings
 	Revision() *saltpeter.Revision
 	Job(name string) (saltpeter.JobStatus, bool)
@@ -44,10 +45,32 @@ type Node interface {
 	LiftWindow(ctx context.Context, by saltpeter.Actor, scope saltpeter.Scope, name string, pause bool) (lifted int, err error)
 	// Output opens the stored output of a target.
 	Output(ctx context.Context, ref saltpeter.TargetRef) (Output, error)
+	// Events gives the change feed.
+	Events() Feed
+	// Contact tells who answers and who leads, as this node knows at once. Nothing may be decided on it.
+	Contact() Contact
 	// Status tells how the node is. It does not wait for anything.
 	Status(ctx context.Context) NodeStatus
 	// Changed gives a channel that is closed at the next change of this node's record.
 	Changed() <-chan struct{}
+}
+
+// Contact is what a node knows of its leader.
+type Contact struct {
+	Name, Leader string        // names of the node and of the leader; empty if none is known
+	Age          time.Duration // of the last contact with a leader
+	Known        bool          // there was one
+}
+
+// Feed is the change feed as it is on one node.
+type Feed interface {
+	// Events gives the events from number from on, in order, as they are at the time of the call, until yield returns
+	// false. It begins with the oldest that is there.
+	Events(from uint64, yield func(saltpeter.Event) bool) error
+	// Bounds gives the number of the oldest event that is there, and the number that the next one will have.
+	Bounds() (first, next uint64)
+	// Moved gives a channel that is closed when there may be more than at the time of the call.
+	Moved() <-chan struct{}
 }
 
 // Output is the stored output of one target, growing until it is final.

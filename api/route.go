@@ -45,13 +45,19 @@ func (s *Server) open() map[string]map[string]route {
 
 // routes lists the resources under /api/v1 by pattern and method.
 func (s *Server) routes() map[string]map[string]route {
-	page := func(more ...string) []string { return append([]string{"limit", "cursor"}, more...) }
+	// watched is what can be waited for.
+	watched := func(h handler, params ...string) route {
+		return route{handle: h, params: append(params, waitParams...), access: accessRead, stream: true}
+	}
+	page := func(h handler, more ...string) map[string]route {
+		return map[string]route{http.MethodGet: watched(h, append([]string{"limit", "cursor"}, more...)...)}
+	}
 	get := func(h handler, params ...string) map[string]route {
 		return map[string]route{http.MethodGet: {handle: h, params: params, access: accessRead}}
 	}
 	post := func(h handler) map[string]route { return map[string]route{http.MethodPost: {handle: h}} }
 	windows := map[string]route{
-		http.MethodGet:    {handle: (*call).getWindows, params: []string{"all"}, access: accessRead},
+		http.MethodGet:    watched((*call).getWindows, "all"),
 		http.MethodPut:    {handle: (*call).putWindow},
 		http.MethodDelete: {handle: (*call).deleteWindow},
 	}
@@ -63,27 +69,29 @@ func (s *Server) routes() map[string]map[string]route {
 		"maintenance/{scope}":        windows,
 		"maintenance/{scope}/{name}": windows,
 
-		"jobs":              get((*call).listJobs, page("group")...),
-		"jobs/{job}":        get((*call).getJob),
-		"jobs/{job}/skips":  get((*call).listSkips, page()...),
+		"jobs":              page((*call).listJobs, "group"),
+		"jobs/{job}":        {http.MethodGet: watched((*call).getJob)},
+		"jobs/{job}/skips":  page((*call).listSkips),
 		"jobs/{job}/next":   get((*call).nextTicks, "n", "after"),
 		"jobs/{job}/pause":  post((*call).pauseJob),
 		"jobs/{job}/resume": post((*call).resumeJob),
 		"jobs/{job}/runs": {
 			http.MethodPost: {handle: (*call).startRun},
-			http.MethodGet:  {handle: (*call).listRuns, params: page("state"), access: accessRead},
+			http.MethodGet:  page((*call).listRuns, "state")[http.MethodGet],
 		},
 
-		"runs":            get((*call).listRuns, page("job", "state")...),
-		"runs/{run}":      {http.MethodGet: {handle: (*call).getRun, params: []string{"wait"}, access: accessRead, stream: true}},
+		"runs":            page((*call).listRuns, "job", "state"),
+		"runs/{run}":      {http.MethodGet: watched((*call).getRun)},
 		"runs/{run}/kill": post((*call).killRun),
 
-		"runs/{run}/machines":                get((*call).listMachines, page("state")...),
+		"runs/{run}/machines":                page((*call).listMachines, "state"),
 		"runs/{run}/machines/{machine}":      get((*call).getMachine),
 		"runs/{run}/machines/{machine}/kill": post((*call).killMachine),
 		"runs/{run}/machines/{machine}/output": {http.MethodGet: {
 			handle: (*call).getOutput, params: []string{"format", "offset", "limit", "follow"}, access: accessRead, stream: true,
 		}},
+
+		"events": {http.MethodGet: {handle: (*call).getEvents, params: []string{"topics", "since", "follow"}, access: accessRead, stream: true}},
 	}
 }
 

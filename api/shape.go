@@ -1,8 +1,10 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/syscollective/saltpeter"
@@ -53,6 +55,20 @@ type Page[T any] struct {
 	Items      []T    `json:"items"`
 	NextCursor string `json:"next_cursor,omitempty"`
 	Index      uint64 `json:"index"` // of the record that was read
+}
+
+// encode gives the list in JSON. By the rest of it, without the record's index, it is recognized.
+func (p Page[T]) encode() (body []byte, tag string, err error) {
+	body, err = encode(struct {
+		Items      []T    `json:"items"`
+		NextCursor string `json:"next_cursor,omitempty"`
+	}{p.Items, p.NextCursor})
+	if err != nil {
+		return nil, "", err
+	}
+	tag = etag(body)
+	body = append(bytes.TrimRight(body, "}\n"), `,"index":`...)
+	return append(strconv.AppendUint(body, p.Index, 10), "}\n"...), tag, nil
 }
 
 // Run is one execution of a job.

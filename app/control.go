@@ -119,6 +119,14 @@ func (c control) LiftWindow(ctx context.Context, by saltpeter.Actor, scope saltp
 
 func (c control) Changed() <-chan struct{} { return c.a.changes.next() }
 
+func (c control) Events() api.Feed { return feed(c) }
+
+func (c control) Contact() api.Contact {
+	out := api.Contact{Name: c.a.opts.Node.Name, Leader: c.a.nameOf(c.a.node.LeaderID())}
+	out.Age, out.Known = c.a.node.LeaderContact()
+	return out
+}
+
 func (c control) Status(context.Context) api.NodeStatus {
 	a := c.a
 	st := a.node.Status()

@@ -125,6 +125,12 @@ func (n *Node) Status() Status {
 // none since the node was opened.
 func (n *Node) LeaderContact() (age time.Duration, known bool) { return n.contact.age() }
 
+// LeaderID names the leader that this node knows of, itself or another; empty if it knows none.
+func (n *Node) LeaderID() string {
+	_, id := n.raft.LeaderWithID()
+	return string(id)
+}
+
 // notLeader is the error that says who leads.
 func (n *Node) notLeader() error {
 	addr, id := n.raft.LeaderWithID()

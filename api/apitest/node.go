@@ -43,6 +43,9 @@ type record struct {
 	windows  []saltpeter.Window
 
 	droppedEarly uint64
+	events       []saltpeter.Event // by number, from 1
+	firstEvent   uint64            // those before it were dropped
+	epoch        uint64
 }
 
 type output struct {
@@ -57,7 +60,7 @@ func New() *Node {
 	n := &Node{
 		changed: make(chan struct{}), keys: map[string]string{},
 		rec: record{
-			index: 1, settings: set, jobs: map[string]saltpeter.JobStatus{}, targets: map[uint64][]saltpeter.Target{},
+			index: 1, epoch: 1, settings: set, jobs: map[string]saltpeter.JobStatus{}, targets: map[uint64][]saltpeter.Target{},
 			outputs: map[saltpeter.TargetRef]*output{}, skips: map[string][]saltpeter.Skip{},
 			revision: saltpeter.Revision{Number: 7, Millis: start.Add(-2 * time.Hour).UnixMilli(), Actor: "sp-1", FilesDigest: "9f2c"},
 		},
@@ -235,6 +238,56 @@ func (n *Node) LeaveOut(num uint64, at int, bytes uint64) {
 		o := r.outputs[saltpeter.TargetRef{Run: num, Target: uint32(at)}]
 		o.gaps = append(o.gaps, api.Gap{Offset: int64(len(o.data)), Bytes: bytes})
 	})
+}
+
+// Emit adds events to the change feed; their numbers are given here.
+func (n *Node) Emit(events ...saltpeter.Event) {
+	n.change(func(r *record) {
+		for _, e := range events {
+			e.Seq = uint64(len(r.events)) + 1
+			r.events = append(r.events, e)
+		}
+	})
+}
+
+// DropEvents takes the oldest events away, those before number first.
+func (n *Node) DropEvents(first uint64) { n.change(func(r *record) { r.firstEvent = first }) }
+
+// BeginEpoch begins the next epoch, whose feed is empty.
+func (n *Node) BeginEpoch() {
+	n.change(func(r *record) { r.epoch, r.events, r.firstEvent = r.epoch+1, nil, 0 })
+}
+
+// Events implements api.Node.
+func (n *Node) Events() api.Feed { return feed{n} }
+
+type feed struct{ n *Node }
+
+func (f feed) Bounds() (first, next uint64) {
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	return max(f.n.rec.firstEvent, 1), uint64(len(f.n.rec.events)) + 1
+}
+
+func (f feed) Events(from uint64, yield func(saltpeter.Event) bool) error {
+	f.n.mu.Lock()
+	events, first := f.n.rec.events, max(from, f.n.rec.firstEvent, 1)
+	f.n.mu.Unlock()
+	for _, e := range events {
+		if e.Seq >= first && !yield(e) {
+			break
+		}
+	}
+	return nil
+}
+
+func (f feed) Moved() <-chan struct{} { return f.n.Changed() }
+
+// Contact implements api.Node.
+func (n *Node) Contact() api.Contact {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return api.Contact{Name: n.status.Name, Leader: n.status.Leader, Age: 40 * time.Millisecond, Known: true}
 }
 
 // Changed implements api.Node.

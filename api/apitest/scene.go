@@ -33,6 +33,14 @@ func Scene() *Node {
 		saltpeter.Skip{Reason: saltpeter.SkipOverlap, First: at(-3 * time.Hour).Unix(), Last: at(-time.Hour).Unix(), Count: 3, Detail: "backup_databases_1795410000"})
 	n.sceneRuns()
 	n.rec.droppedEarly = 3
+	n.Emit(
+		saltpeter.Event{Millis: at(-5 * time.Hour).UnixMilli(), Type: saltpeter.EventRunClaimed, Job: "backup_databases", Run: "backup_databases_1795399500"},
+		saltpeter.Event{Millis: at(-4 * time.Hour).UnixMilli(), Type: saltpeter.EventMachineResult, Job: "backup_databases", Run: "backup_databases_1795399500",
+			Machine: "db19", State: "failed", Code: 28, Again: true},
+		saltpeter.Event{Millis: at(-4 * time.Hour).UnixMilli(), Type: saltpeter.EventRunFinished, Job: "backup_databases", Run: "backup_databases_1795399500",
+			State: "failed", OK: 2, Counted: 3},
+		saltpeter.Event{Millis: at(-3 * time.Hour).UnixMilli(), Type: saltpeter.EventSkipped, Job: "rotate_certs", Text: "paused", Actor: "mira"},
+	)
 	n.SetStatus(func(s *api.NodeStatus) {
 		s.Feed = api.FeedInfo{First: 801, Next: 950, Dropped: 800}
 		s.Problems = []saltpeter.Problem{{File: "db.yaml", Line: 14, Col: 9, Path: "backup.min", Level: "warning", Message: "step is odd", Hint: "write */5"}}

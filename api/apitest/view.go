@@ -21,6 +21,7 @@ func (r *record) view() *snapshot {
 
 func (v *snapshot) Index() uint64                     { return v.index }
 func (v *snapshot) ClusterID() string                 { return "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee" }
+func (v *snapshot) Epoch() uint64                     { return v.epoch }
 func (v *snapshot) Settings() *saltpeter.Settings     { return &v.settings }
 func (v *snapshot) Revision() *saltpeter.Revision     { return &v.revision }
 func (v *snapshot) DroppedEarly() uint64              { return v.droppedEarly }

@@ -186,6 +186,10 @@ func TestScreens(t *testing.T) {
 		{"color", []string{"status", "--color", "purple"}},
 		{"timeout", []string{"status", "--timeout", "later"}},
 		{"addr", []string{"status", "--addr", "ftp://x"}},
+		{"events", []string{"events"}},
+		{"events-topic", []string{"events", "--topics", "skips", "--since", "1-1", "-o", "json"}},
+		{"events-bad-topic", []string{"events", "--topics", "job"}},
+		{"events-bad-id", []string{"events", "--since", "yesterday"}},
 		{"help", []string{"--help"}},
 	}
 	for _, test := range tests {
