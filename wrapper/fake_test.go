@@ -359,10 +359,17 @@ func (l *fakeLink) takeResume(m *wire.Message) func() {
 		return func() { l.send(wire.Message{Type: wire.TypeResumed, Run: m.Run, State: stateUnknown}) }
 	}
 	if sha256.Sum256(m.Secret) != t.nonce {
+		if t.state != saltpeter.Waiting && t.state != saltpeter.Launched {
+			return func() { l.send(wire.Message{Type: wire.TypeRefused, Run: m.Run, Text: "not the winner", Final: true}) }
+		}
 		return func() { l.send(wire.Message{Type: wire.TypeResumed, Run: m.Run, State: t.state.String()}) }
 	}
 	l.nonce = t.nonce
 	l.seats[m.Run], l.opened[m.Run] = t, true
+	if t.state == saltpeter.Granted {
+		spec := t.spec
+		return func() { l.send(wire.Message{Type: wire.TypeGrant, Run: m.Run, Ask: m.Ask, Spec: &spec, Next: t.next}) }
+	}
 	answer := wire.Message{Type: wire.TypeResumed, Run: m.Run, State: t.state.String(), Next: t.next, Done: t.final != nil, Started: t.started > 0}
 	return func() { l.send(answer) }
 }

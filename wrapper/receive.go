@@ -45,8 +45,8 @@ func (s *Session) onWord(l *link, seat *seat, m *wire.Message) {
 		return
 	}
 	switch m.Type {
-	case wire.TypeGrant:
-		seat.open = true
+	case wire.TypeGrant: // to a winner, who may ask again even where hello was refused
+		seat.open, seat.mayAsk, seat.resumed = true, true, false
 		seat.pos = max(seat.pos, 1)
 		s.onGrant(t, m)
 	case wire.TypeResumed:
@@ -107,6 +107,9 @@ func (s *Session) onRefused(l *link, m *wire.Message) {
 	case t.granted: // and never executed: that is worth more than the silence that the record may rest on
 		l.seats[m.Run].open = true
 		s.decline(t, "refused when asked again: "+m.Text, codeNotStart, "")
+	case len(t.asks) > 1 && !t.doubted: // an ask before may have won without an answer: the secret will tell
+		t.doubted, t.askOpen = true, false
+		l.seats[m.Run].mayAsk, l.seats[m.Run].resume = false, s.now
 	default:
 		s.log.Info("refused", "run", t.entry.Run, "why", m.Text)
 		t.leave()
@@ -188,7 +191,7 @@ func (s *Session) onResumedUnstarted(seat *seat, m *wire.Message, state saltpete
 	switch {
 	case !known || m.Done:
 		t.leave()
-	case state.Final() && t.granted:
+	case state.Final() && (t.granted || m.Next > 0): // only a winner is told a number
 		seat.open = true
 		s.decline(t, "the run was over before it started", codeNotStart, "")
 	case state.Final():

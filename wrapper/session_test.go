@@ -507,6 +507,54 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestTurnedAwayAfterAGrantOnItsWay: a start was granted, and a break kept the wrapper from hearing it. Whatever turns it
+// away after that, its secret brings it to its target: it executes while it may, and else says that it never did.
+func TestTurnedAwayAfterAGrantOnItsWay(t *testing.T) {
+	lost := func(w *world) { w.rec.targets[0].state = saltpeter.Lost }
+	tests := []struct {
+		name string
+		set  func(*world)
+		want wire.Type // its last word
+	}{
+		{"hello is refused", func(w *world) { w.node("a").refuseAll = "token" }, wire.TypeResult},
+		{"hello is refused, and it was taken for lost", func(w *world) { w.node("a").refuseAll = "token"; lost(w) }, wire.TypeDeclined},
+		{"start is refused, for it was taken for lost", lost, wire.TypeDeclined},
+		{"hello is refused, and the record has forgotten it", func(w *world) { w.node("a").refuseAll = "token"; w.rec.targets[0].unknown = true }, ""},
+		{"another wrapper won", func(w *world) { w.rec.targets[0].nonce[0]++ }, ""},
+		{"hello is refused, and another wrapper won", func(w *world) { w.node("a").refuseAll = "token"; w.rec.targets[0].nonce[0]++ }, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 1, says("", time.Second, 0))
+				w.node("a").hold = time.Hour
+				w.start(t)
+				time.Sleep(time.Second)
+				w.change(func() {
+					if w.rec.targets[0].state != saltpeter.Granted {
+						t.Error("not granted yet")
+					}
+					w.node("a").hold = 0
+					tt.set(w)
+				})
+				w.node("a").cutAll()
+				w.wait(t, 20*time.Second)
+				got := w.first()
+				if tt.want == "" {
+					if len(got.words) > 0 {
+						t.Errorf("said %v", got.words)
+					}
+				} else if got.final == nil || got.final.Type != tt.want {
+					t.Errorf("said %v, want %s", got.words, tt.want)
+				}
+				if n := w.executor.executed(); (n == 1) != (tt.want == wire.TypeResult) {
+					t.Errorf("executed %d times", n)
+				}
+			})
+		})
+	}
+}
+
 func TestOverlapAllowedNeedsNoLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, says("", time.Second, 0))

@@ -38,6 +38,7 @@ type target struct {
 	over    bool      // the window is: no more asks
 	overAt  time.Time // since when
 	granted bool      // a grant was seen, whatever became of it
+	doubted bool      // it was refused, and then asked by the secret whether it had won
 	release func()    // of the lock
 
 	spec     *saltpeter.Spec
