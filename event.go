@@ -23,6 +23,8 @@ const (
 	EventSoftTimeout
 	EventNodeChanged
 	EventEpochBegun
+	EventTokenCreated
+	EventTokenRevoked
 )
 
 var eventTypes = [...]string{
@@ -31,7 +33,7 @@ var eventTypes = [...]string{
 	EventLauncherError: "launcher-error", EventMachineMaintenance: "machine-maintenance", EventSkipped: "skipped",
 	EventWindowSet: "window-set", EventWindowLifted: "window-lifted", EventRunKilled: "run-killed",
 	EventConfigApplied: "config-applied", EventSoftTimeout: "soft-timeout", EventNodeChanged: "node-changed",
-	EventEpochBegun: "epoch-begun",
+	EventEpochBegun: "epoch-begun", EventTokenCreated: "token-created", EventTokenRevoked: "token-revoked",
 }
 
 // String gives the word for people and the API.

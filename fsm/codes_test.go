@@ -48,6 +48,10 @@ func goldenCommands() []Command {
 		&SetNode{Node: NodeRecord{ID: "i", Name: "n", Version: "v", Commands: 20, Gateway: "wss://h", Files: "f"}},
 		&PullMarks{To: 1795392000},
 		&BeginEpoch{Epoch: 2, Reason: "r"},
+		&PutToken{Token: saltpeter.Token{Name: "ci", Role: saltpeter.RoleOperator, Hash: digest, Actor: "a", Origin: "o", CreatedMillis: 1,
+			ExpiresMillis: 2, RevokedMillis: 3, RevokedBy: "b"}},
+		&RevokeToken{Hash: digest},
+		&SetLaunchKey{Key: "k"},
 	}
 }
 

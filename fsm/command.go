@@ -33,6 +33,9 @@ const (
 	CodeSetNode        Code = 18
 	CodePullMarks      Code = 19
 	CodeBeginEpoch     Code = 20
+	CodePutToken       Code = 21
+	CodeRevokeToken    Code = 22
+	CodeSetLaunchKey   Code = 23
 )
 
 // commandVersion is the second byte of every encoding: the version of the envelope.
@@ -81,6 +84,9 @@ var newCommand = map[Code]func() Command{
 	CodeSetNode:        func() Command { return new(SetNode) },
 	CodePullMarks:      func() Command { return new(PullMarks) },
 	CodeBeginEpoch:     func() Command { return new(BeginEpoch) },
+	CodePutToken:       func() Command { return new(PutToken) },
+	CodeRevokeToken:    func() Command { return new(RevokeToken) },
+	CodeSetLaunchKey:   func() Command { return new(SetLaunchKey) },
 }
 
 // InitCluster names the cluster. It counts once: a second one with another id is refused.
@@ -206,6 +212,22 @@ type BeginEpoch struct {
 	Reason string `cbor:"2,keyasint,omitempty"`
 }
 
+// PutToken makes an API token. Who made it and when comes from the envelope; a hash that was there before never comes again.
+type PutToken struct {
+	Token saltpeter.Token `cbor:"1,keyasint"`
+}
+
+// RevokeToken ends an API token for good. It names the hash, so that one that comes late does not end a later token of the
+// same name.
+type RevokeToken struct {
+	Hash saltpeter.Digest `cbor:"1,keyasint"`
+}
+
+// SetLaunchKey says under which of the cluster's keys launches are made from now on.
+type SetLaunchKey struct {
+	Key string `cbor:"1,keyasint"` // id of the key
+}
+
 // NodeRecord is what a node says of itself.
 type NodeRecord struct {
 	ID       string `cbor:"1,keyasint"`
@@ -238,6 +260,9 @@ func (*CompactOutput) Code() Code  { return CodeCompactOutput }
 func (*SetNode) Code() Code        { return CodeSetNode }
 func (*PullMarks) Code() Code      { return CodePullMarks }
 func (*BeginEpoch) Code() Code     { return CodeBeginEpoch }
+func (*PutToken) Code() Code       { return CodePutToken }
+func (*RevokeToken) Code() Code    { return CodeRevokeToken }
+func (*SetLaunchKey) Code() Code   { return CodeSetLaunchKey }
 
 type encoded struct {
 	_    struct{} `cbor:",toarray"`
@@ -308,7 +333,7 @@ func Decode(b []byte) (Envelope, Command, error) {
 }
 
 // NewestCode is the highest code that there is.
-const NewestCode = CodeBeginEpoch
+const NewestCode = CodeSetLaunchKey
 
 // DecodeBody reads a command's body alone, as another node sends it before the leader gives it its envelope.
 func DecodeBody(code Code, body []byte) (Command, error) {

@@ -42,6 +42,8 @@ type head struct {
 	RetainNext string                `cbor:"18,keyasint,omitempty"`
 	Early      uint64                `cbor:"19,keyasint,omitempty"`
 	Used       Code                  `cbor:"20,keyasint,omitempty"`
+	Tokens     []saltpeter.Token     `cbor:"21,keyasint,omitempty"`
+	LaunchKeys []saltpeter.LaunchKey `cbor:"22,keyasint,omitempty"`
 }
 
 type packedRetain struct {
@@ -159,7 +161,7 @@ func headOf(s *state, outputs, events outlog.Manifest) *head {
 		Ends: s.ends, FeedNext: s.feedNext, Windows: s.windows.list, Overfull: s.overfull.Keys(), Digests: s.digests,
 		Revision: packedRevision{Number: rev.Number, Millis: rev.Millis, Actor: rev.Actor, Proposal: rev.Proposal,
 			FilesDigest: rev.FilesDigest, Settings: s.settings, Maintenance: rev.Maintenance, Jobs: rev.Jobs},
-		Outputs: outputs, Events: events, RetainNext: s.retainNext, Early: s.early, Used: s.used,
+		Outputs: outputs, Events: events, RetainNext: s.retainNext, Early: s.early, Used: s.used, Tokens: s.tokens.Values(), LaunchKeys: s.launchKeys,
 		Retained: packedRetain{Round: kept.round, Runs: kept.answer.Runs, Targets: kept.answer.Targets,
 			Early: kept.answer.Early, More: kept.answer.More},
 	}
@@ -261,7 +263,10 @@ func (b *builder) addHead(body []byte) error {
 	s.retainNext, s.early, s.used, s.settings = h.RetainNext, h.Early, h.Used, rev.Settings
 	s.retained = lastRetain{round: h.Retained.Round, answer: Retained{Runs: h.Retained.Runs, Targets: h.Retained.Targets,
 		Early: h.Retained.Early, More: h.Retained.More}}
-	s.digests = h.Digests
+	s.digests, s.launchKeys = h.Digests, h.LaunchKeys
+	for _, t := range h.Tokens {
+		s.tokens.Set(string(t.Hash[:]), t)
+	}
 	for _, name := range h.Overfull {
 		s.overfull.Set(name, struct{}{})
 	}

@@ -61,6 +61,11 @@ type WindowTaken struct {
 	Window saltpeter.Window
 }
 
+// TokenTaken is the result of PutToken and RevokeToken: the token as it is now.
+type TokenTaken struct {
+	Token saltpeter.Token
+}
+
 // Lifted is the result of LiftWindow.
 type Lifted struct {
 	Count int

@@ -293,6 +293,8 @@ func TestSnapshotHoldsEverything(t *testing.T) {
 	w.m.state.used, w.m.state.retainNext, w.m.state.early, w.m.state.retained.answer = newestKnown, "a", 1, Retained{Runs: 1, Targets: 1, Early: 1, More: true}
 	w.m.state.overfull.Set("a", struct{}{})
 	w.m.state.revision.Maintenance.Global = true
+	mustDone(t, w.do(&PutToken{Token: saltpeter.Token{Name: "ci", Role: saltpeter.RoleViewer, Hash: saltpeter.Digest{1}}}))
+	mustDone(t, w.plan(&SetLaunchKey{Key: "k1"}))
 	w.m.state.mutJob("a").maxTick++ // a world in which marks were pulled back
 	j := w.m.state.mutJob("b")
 	j.lastFail = j.lastOK

@@ -50,7 +50,10 @@ type state struct {
 
 	windows windows
 	nodes   *btree.Map[string, NodeRecord]
-	used    Code // highest command that was ever applied, 0 = none above BaseCode
+	used    Code                                // highest command that was ever applied, 0 = none above BaseCode
+	tokens  *btree.Map[string, saltpeter.Token] // by hash
+
+	launchKeys []saltpeter.LaunchKey // in order; replaced as a whole by a change
 
 	feedNext uint64 // number of the next event; the feed's manifest knows the first that is kept
 }
@@ -188,6 +191,7 @@ func newState() *state {
 		launches:   new(btree.Map[int64, launchRef]),
 		keys:       new(btree.Map[string, startKey]),
 		nodes:      new(btree.Map[string, NodeRecord]),
+		tokens:     new(btree.Map[string, saltpeter.Token]),
 		feedNext:   1,
 	}
 }
@@ -199,6 +203,7 @@ func (s *state) freeze() *state {
 	c.unfinished, c.finished, c.overfull = s.unfinished.Copy(), s.finished.Copy(), s.overfull.Copy()
 	c.backs = s.backs.Copy()
 	c.gone, c.launches, c.keys, c.nodes = s.gone.Copy(), s.launches.Copy(), s.keys.Copy(), s.nodes.Copy()
+	c.tokens = s.tokens.Copy()
 	s.gen++
 	return &c
 }

@@ -315,7 +315,7 @@ func (w *random) retain() {
 }
 
 func (w *random) rare() {
-	switch w.intn(6, "rare") {
+	switch w.intn(9, "rare") {
 	case 0:
 		w.do(&PullMarks{To: w.now/1000 - int64(w.intn(100, "back"))})
 	case 1:
@@ -326,6 +326,16 @@ func (w *random) rare() {
 		if w.chance(30, "epoch") {
 			w.do(&BeginEpoch{Epoch: w.direct.m.state.epoch + uint64(w.intn(2, "epoch")), Reason: "restored"})
 		}
+	case 4:
+		t := saltpeter.Token{Name: pick(w, "name", "ci", "bot", ""), Role: saltpeter.Role(w.intn(5, "role")), Hash: saltpeter.Digest{byte(w.intn(4, "hash"))}}
+		if w.chance(50, "expires") {
+			t.ExpiresMillis = w.now + int64(w.intn(5000, "expires")) - 100
+		}
+		w.do(&PutToken{Token: t})
+	case 5:
+		w.do(&RevokeToken{Hash: saltpeter.Digest{byte(w.intn(5, "hash"))}})
+	case 6:
+		w.do(&SetLaunchKey{Key: pick(w, "key", "k1", "k2", "")})
 	default:
 		if from, to, ok := w.direct.m.Output().HalfDead(); ok {
 			w.do(&CompactOutput{From: from, To: to})

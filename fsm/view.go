@@ -217,6 +217,25 @@ func (v *View) Windows() []saltpeter.Window {
 // Nodes gives what the nodes say of themselves, by id.
 func (v *View) Nodes() []NodeRecord { return v.s.nodes.Values() }
 
+// Token gives the token with a hash, also one that was revoked or has expired.
+func (v *View) Token(hash saltpeter.Digest) (saltpeter.Token, bool) {
+	return v.s.tokens.Get(string(hash[:]))
+}
+
+// Tokens gives all tokens, those included that were revoked not long ago, in no order that means anything.
+func (v *View) Tokens() []saltpeter.Token { return v.s.tokens.Values() }
+
+// LaunchKey gives the id of the key under which a launch was or is to be made, empty where none was named.
+func (v *View) LaunchKey(id saltpeter.LaunchID) string {
+	if i := v.s.launchKeyAt(id); i >= 0 {
+		return v.s.launchKeys[i].Key
+	}
+	return ""
+}
+
+// NewestLaunchKey gives the id of the key under which launches are made now.
+func (v *View) NewestLaunchKey() string { return newest(v.s.launchKeys) }
+
 // FeedNext gives the number that the next event will have, from 1.
 func (v *View) FeedNext() uint64 { return v.s.feedNext }
 
