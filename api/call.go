@@ -20,6 +20,9 @@ type call struct {
 	r      *http.Request
 	by     saltpeter.Actor
 	params params
+	who    principal
+	// fresh is the record after a barrier that was waited for on the way in; the first strong read takes it.
+	fresh View
 }
 
 // handler serves one endpoint; what it returns becomes a problem.
@@ -47,7 +50,11 @@ func (c *call) view() (View, error) {
 func (c *call) read(ctx context.Context, stale bool) (View, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	v, err := c.s.node.Read(ctx, stale)
+	var err error
+	v := c.fresh
+	if c.fresh = nil; v == nil || stale {
+		v, err = c.s.node.Read(ctx, stale)
+	}
 	if err != nil {
 		if saltpeter.CodeOf(err) == saltpeter.CodeNoLeader {
 			c.sayContact()

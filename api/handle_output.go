@@ -253,5 +253,8 @@ func (c *call) pump(out Output, offset, end int64) bool {
 		case <-c.stopping():
 			return false
 		}
+		if c.ended() {
+			return false
+		}
 	}
 }

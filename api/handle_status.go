@@ -58,7 +58,7 @@ func (s *Server) status(v View, n NodeStatus) Status {
 		Faults:      append([]string{}, n.Faults...),
 	}
 	if set.Auth == "none" {
-		st.Banner = banner
+		st.Banner = Banner
 	}
 	for _, w := range v.Windows() {
 		switch shape := windowOf(&w, now); {

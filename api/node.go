@@ -27,6 +27,9 @@ type View interface {
 	Windows() []saltpeter.Window
 	// DroppedEarly counts the runs that went before their time because the totals of the history are hard.
 	DroppedEarly() uint64
+	// Token finds a token by the hash of its secret, also one that was revoked or has expired; Tokens gives them all.
+	Token(hash saltpeter.Digest) (saltpeter.Token, bool)
+	Tokens() []saltpeter.Token
 }
 
 // Node is what the API asks of the node that it runs in. Errors that people may see are *saltpeter.Error; any other is
@@ -43,6 +46,9 @@ type Node interface {
 	SetWindow(ctx context.Context, by saltpeter.Actor, w saltpeter.Window) (saltpeter.Window, error)
 	// LiftWindow ends the windows of a scope and name that were set through the API, and tells how many.
 	LiftWindow(ctx context.Context, by saltpeter.Actor, scope saltpeter.Scope, name string, pause bool) (lifted int, err error)
+	// PutToken makes a token, whose name must be free; RevokeToken ends the one with the hash on every node.
+	PutToken(ctx context.Context, by saltpeter.Actor, t saltpeter.Token) (saltpeter.Token, error)
+	RevokeToken(ctx context.Context, by saltpeter.Actor, hash saltpeter.Digest) (saltpeter.Token, error)
 	// Output opens the stored output of a target.
 	Output(ctx context.Context, ref saltpeter.TargetRef) (Output, error)
 	// Events gives the change feed.

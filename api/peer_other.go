@@ -4,5 +4,5 @@ package api
 
 import "syscall"
 
-// peerUID is known on Linux only, where nodes run; spctl builds elsewhere too.
-func peerUID(syscall.Conn) (uid uint32, ok bool) { return 0, false }
+// peerOf is known on Linux only, where nodes run; spctl builds elsewhere too.
+func peerOf(syscall.Conn) (p peer, ok bool) { return peer{}, false }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/syscollective/saltpeter"
 )
@@ -114,10 +115,10 @@ func (c *call) fail(err error) {
 	h.Del("Etag")
 	h.Set("Content-Type", "application/problem+json")
 	if p.Retryable {
-		h.Set("Retry-After", "1")
+		h.Set("Retry-After", retryAfter(err))
 	}
 	if p.Code == saltpeter.CodeUnauthenticated {
-		h.Set("WWW-Authenticate", `Bearer realm="saltpeter"`)
+		h.Set("WWW-Authenticate", challenge(c.r))
 	}
 	body, err := encode(p)
 	if err != nil {
@@ -126,6 +127,23 @@ func (c *call) fail(err error) {
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	c.w.WriteHeader(p.Status)
 	c.write(body)
+}
+
+// retryAfter gives the whole seconds after which to come back.
+func retryAfter(err error) string {
+	seconds := 1
+	if slow, ok := errors.AsType[*slowDown](err); ok {
+		seconds += int(slow.wait / time.Second)
+	}
+	return strconv.Itoa(seconds)
+}
+
+// challenge says how to authenticate, and, as RFC 6750 has it, whether that was tried.
+func challenge(r *http.Request) string {
+	if r.Header.Get("Authorization") == "" {
+		return `Bearer realm="saltpeter"`
+	}
+	return `Bearer realm="saltpeter", error="invalid_token"`
 }
 
 // statusError gives an error another HTTP status than the table does, for what only HTTP knows (405, 415).

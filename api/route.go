@@ -18,15 +18,6 @@ type route struct {
 	stream bool // it may take long: the handler bounds it itself
 }
 
-// access says who may use a route.
-type access int
-
-const (
-	accessWrite access = iota // default: changes the record
-	accessRead
-	accessOpen // health and the like: tells nothing
-)
-
 // open lists the resources outside /api by path.
 func (s *Server) open() map[string]map[string]route {
 	get := func(h handler, access access, params ...string) map[string]route {
@@ -55,11 +46,13 @@ func (s *Server) routes() map[string]map[string]route {
 	get := func(h handler, params ...string) map[string]route {
 		return map[string]route{http.MethodGet: {handle: h, params: params, access: accessRead}}
 	}
-	post := func(h handler) map[string]route { return map[string]route{http.MethodPost: {handle: h}} }
+	post := func(h handler, access access) map[string]route {
+		return map[string]route{http.MethodPost: {handle: h, access: access}}
+	}
 	windows := map[string]route{
 		http.MethodGet:    watched((*call).getWindows, "all"),
-		http.MethodPut:    {handle: (*call).putWindow},
-		http.MethodDelete: {handle: (*call).deleteWindow},
+		http.MethodPut:    {handle: (*call).putWindow, access: accessMaintenance},
+		http.MethodDelete: {handle: (*call).deleteWindow, access: accessMaintenance},
 	}
 	return map[string]map[string]route{
 		"status":                     get((*call).getStatus),
@@ -73,20 +66,20 @@ func (s *Server) routes() map[string]map[string]route {
 		"jobs/{job}":        {http.MethodGet: watched((*call).getJob)},
 		"jobs/{job}/skips":  page((*call).listSkips),
 		"jobs/{job}/next":   get((*call).nextTicks, "n", "after"),
-		"jobs/{job}/pause":  post((*call).pauseJob),
-		"jobs/{job}/resume": post((*call).resumeJob),
+		"jobs/{job}/pause":  post((*call).pauseJob, accessMaintenance),
+		"jobs/{job}/resume": post((*call).resumeJob, accessMaintenance),
 		"jobs/{job}/runs": {
-			http.MethodPost: {handle: (*call).startRun},
+			http.MethodPost: {handle: (*call).startRun, access: accessStart},
 			http.MethodGet:  page((*call).listRuns, "state")[http.MethodGet],
 		},
 
 		"runs":            page((*call).listRuns, "job", "state"),
 		"runs/{run}":      {http.MethodGet: watched((*call).getRun)},
-		"runs/{run}/kill": post((*call).killRun),
+		"runs/{run}/kill": post((*call).killRun, accessKill),
 
 		"runs/{run}/machines":                page((*call).listMachines, "state"),
 		"runs/{run}/machines/{machine}":      get((*call).getMachine),
-		"runs/{run}/machines/{machine}/kill": post((*call).killMachine),
+		"runs/{run}/machines/{machine}/kill": post((*call).killMachine, accessKill),
 		"runs/{run}/machines/{machine}/output": {http.MethodGet: {
 			handle: (*call).getOutput, params: []string{"format", "offset", "limit", "follow"}, access: accessRead, stream: true,
 		}},
@@ -127,7 +120,7 @@ func (rt *router) find(r *http.Request) (map[string]route, error) {
 		}
 	}
 	return nil, saltpeter.Errorf(saltpeter.CodeNotFound, "there is no %s", path).
-		WithHint("the API is under /api/v1: status, cluster, jobs, runs, maintenance, schedule/explain, version; a slash in a name is written %%2F")
+		WithHint("the API is under /api/v1: status, cluster, jobs, runs, maintenance, schedule/explain, tokens, auth/me, version; a slash in a name is written %%2F")
 }
 
 func (res *resource) match(r *http.Request, given []string) bool {

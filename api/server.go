@@ -19,7 +19,7 @@ type Origin int
 
 // The origins.
 const (
-	OriginSocket  Origin = iota + 1 // the unix socket: whoever may open it is admin
+	OriginSocket  Origin = iota + 1 // the unix socket: root and the group are admin
 	OriginNetwork                   // TCP, loopback included
 )
 
@@ -46,6 +46,9 @@ type Config struct {
 	Metrics http.Handler
 	// Socket is the path of the unix socket, for hints.
 	Socket string
+	// Group is the id of the group whose members are admin over the socket, as root and the user of this process are; 0 for
+	// none.
+	Group int
 	// Now is the clock that maintenance windows and next ticks are computed with; nil is time.Now.
 	Now func() time.Time
 	// MaxStreams bounds how many requests may follow something at a time; 0 is 512.
@@ -59,8 +62,13 @@ type Server struct {
 	log     *slog.Logger
 	metrics http.Handler
 	socket  string
+	group   int
 	now     func() time.Time
 	streams chan struct{} // one token for each request that may follow
+
+	writes   *pacer // of principals
+	failures *pacer // of addresses
+	refused  *refusals
 
 	schedules schedules
 }
@@ -71,11 +79,13 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("make api: no node")
 	}
 	s := &Server{
-		node: cfg.Node, members: cfg.Cluster, log: cfg.Log, metrics: cfg.Metrics, socket: cfg.Socket, now: cfg.Now,
+		node: cfg.Node, members: cfg.Cluster, log: cfg.Log, metrics: cfg.Metrics, socket: cfg.Socket, group: cfg.Group, now: cfg.Now,
+		writes: newPacer(time.Second/writeRate, writeBurst), failures: newPacer(failEvery, failBurst),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.refused = &refusals{log: s.log, pace: newPacer(refusedEvery, refusedBurst)}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -99,7 +109,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, origin Origin) erro
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		BaseContext:       func(net.Listener) context.Context { return base },
-		ConnContext:       withPeer,
+		ConnContext:       s.withPeer,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	silent := new(silent)
@@ -144,12 +154,15 @@ func (s *Server) Handler(origin Origin) http.Handler {
 	}
 	routes := s.routes()
 	maps.Copy(routes, s.clusterRoutes())
+	maps.Copy(routes, s.accessRoutes())
 	router := newRouter(routes)
 	mux.Handle("/", s.endpoint(origin, router.find))
 	cross := http.NewCrossOriginProtection()
 	cross.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := s.call(w, r, origin)
-		c.fail(saltpeter.Errorf(saltpeter.CodeForbidden, "a page of another origin may not change anything here"))
+		err := saltpeter.Errorf(saltpeter.CodeForbidden, "a page of another origin may not change anything here")
+		s.refused.note(r.Context(), c, err)
+		c.fail(err)
 	}))
 	return cross.Handler(mux)
 }
@@ -157,7 +170,7 @@ func (s *Server) Handler(origin Origin) http.Handler {
 // call prepares a request: who asks, under which id.
 func (s *Server) call(w http.ResponseWriter, r *http.Request, origin Origin) *call {
 	c := &call{s: s, w: w, r: r, by: saltpeter.Actor{Request: requestID(r)}}
-	c.by.Name, c.by.Origin = identify(r, origin)
+	c.by.Name, c.by.Origin = whence(r, origin)
 	h := w.Header()
 	h.Set("X-Request-Id", c.by.Request)
 	h.Set("X-Content-Type-Options", "nosniff")

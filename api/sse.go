@@ -69,5 +69,5 @@ func (s *eventStream) pause(news <-chan struct{}) bool {
 	case <-s.c.stopping():
 		return false
 	}
-	return true
+	return !s.c.ended()
 }

@@ -106,6 +106,9 @@ func (c *call) await(build func(View) (any, error), known string, newer int64, w
 		if err != nil {
 			return nil, "", err
 		}
+		if err := c.stillGood(v); err != nil {
+			return nil, "", err
+		}
 		if body, tag, err = buildTagged(v, build); err != nil {
 			return nil, "", err
 		}

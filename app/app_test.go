@@ -59,18 +59,18 @@ func TestSplitByKeepsOrderAndBounds(t *testing.T) {
 
 func TestSocketOfAnotherNodeIsLeftAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "admin.sock")
-	ln, err := listenSocket(path)
+	ln, err := listenSocket(path, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listenSocket(path); saltpeter.CodeOf(err) != saltpeter.CodeConflict {
+	if _, err := listenSocket(path, 0); saltpeter.CodeOf(err) != saltpeter.CodeConflict {
 		t.Fatalf("the socket of a node that runs: %v", err)
 	}
 	ln.(*net.UnixListener).SetUnlinkOnClose(false)
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again, err := listenSocket(path)
+	again, err := listenSocket(path, 0)
 	if err != nil {
 		t.Fatalf("a socket that a dead node left behind: %v", err)
 	}

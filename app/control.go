@@ -117,6 +117,18 @@ func (c control) LiftWindow(ctx context.Context, by saltpeter.Actor, scope saltp
 	return got.Count, err
 }
 
+func (c control) PutToken(ctx context.Context, by saltpeter.Actor, t saltpeter.Token) (saltpeter.Token, error) {
+	got, err := asked[fsm.TokenTaken](ctx, c.a, by, &fsm.PutToken{Token: t})
+	return got.Token, err
+}
+
+// RevokeToken needs no more than the commit: every node asks the leader before it takes a token's word for a change, and so
+// it does for a read as long as it hears of a leader.
+func (c control) RevokeToken(ctx context.Context, by saltpeter.Actor, hash saltpeter.Digest) (saltpeter.Token, error) {
+	got, err := asked[fsm.TokenTaken](ctx, c.a, by, &fsm.RevokeToken{Hash: hash})
+	return got.Token, err
+}
+
 func (c control) Changed() <-chan struct{} { return c.a.changes.next() }
 
 func (c control) Events() api.Feed { return feed(c) }

@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/syscollective/saltpeter"
@@ -124,9 +126,25 @@ func writeSynced(path string, text []byte) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// listenSocket opens the unix socket. One that a process which is gone has left behind is replaced; one that answers is
-// another node's.
-func listenSocket(path string) (net.Listener, error) {
+// socketGroup is the group whose members are admin over the unix socket, where the host has it.
+const socketGroup = "saltpeter"
+
+// groupID gives the id of socketGroup, 0 where there is none.
+func groupID() int {
+	g, err := user.LookupGroup(socketGroup)
+	if err != nil {
+		return 0
+	}
+	id, err := strconv.Atoi(g.Gid)
+	if err != nil || id < 0 {
+		return 0
+	}
+	return id
+}
+
+// listenSocket opens the unix socket: for this user alone, and for the members of the group if there is one that this
+// process may give it to. One that a process which is gone has left behind is replaced; one that answers is another node's.
+func listenSocket(path string, group int) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make the socket's directory: %w", err)
 	}
@@ -141,7 +159,11 @@ func listenSocket(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o660); err != nil {
+	mode := os.FileMode(0o600)
+	if group > 0 && os.Chown(path, -1, group) == nil {
+		mode = 0o660
+	}
+	if err := os.Chmod(path, mode); err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
 	return ln, nil

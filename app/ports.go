@@ -87,11 +87,11 @@ func (a *App) openAPI() error {
 	}
 	var err error
 	if a.opts.Seams.Listen == nil {
-		if a.listeners.socket, err = listenSocket(a.listen.Socket); err != nil {
+		if a.listeners.socket, err = listenSocket(a.listen.Socket, groupID()); err != nil {
 			return err
 		}
 	}
-	a.api, err = api.New(api.Config{Node: control{a}, Cluster: members{a}, Log: a.log.With("component", "api"), Socket: a.listen.Socket, Now: a.wall,
+	a.api, err = api.New(api.Config{Node: control{a}, Cluster: members{a}, Log: a.log.With("component", "api"), Socket: a.listen.Socket, Group: groupID(), Now: a.wall,
 		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{})})
 	return err
 }

@@ -46,6 +46,7 @@ type record struct {
 	events       []saltpeter.Event // by number, from 1
 	firstEvent   uint64            // those before it were dropped
 	epoch        uint64
+	tokens       []saltpeter.Token
 }
 
 type output struct {

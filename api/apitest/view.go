@@ -16,6 +16,7 @@ func (r *record) view() *snapshot {
 	v.jobs, v.skips = maps.Clone(r.jobs), maps.Clone(r.skips)
 	v.targets = maps.Clone(r.targets)
 	v.runs, v.windows = slices.Clone(r.runs), slices.Clone(r.windows)
+	v.tokens = slices.Clone(r.tokens)
 	return v
 }
 
@@ -28,6 +29,16 @@ func (v *snapshot) DroppedEarly() uint64              { return v.droppedEarly }
 func (v *snapshot) JobCount() int                     { return len(v.jobs) }
 func (v *snapshot) Windows() []saltpeter.Window       { return v.windows }
 func (v *snapshot) Skips(job string) []saltpeter.Skip { return v.skips[job] }
+func (v *snapshot) Tokens() []saltpeter.Token         { return v.tokens }
+
+func (v *snapshot) Token(hash saltpeter.Digest) (saltpeter.Token, bool) {
+	for _, t := range v.tokens {
+		if t.Hash == hash {
+			return t, true
+		}
+	}
+	return saltpeter.Token{}, false
+}
 
 func (v *snapshot) Job(name string) (saltpeter.JobStatus, bool) {
 	j, ok := v.jobs[name]

@@ -133,3 +133,38 @@ func (n *Node) LiftWindow(_ context.Context, by saltpeter.Actor, scope saltpeter
 	})
 	return lifted, nil
 }
+
+// PutToken implements api.Node.
+func (n *Node) PutToken(_ context.Context, by saltpeter.Actor, t saltpeter.Token) (saltpeter.Token, error) {
+	if err := n.wrote(by); err != nil {
+		return t, err
+	}
+	var err error
+	n.change(func(r *record) {
+		if slices.ContainsFunc(r.tokens, func(o saltpeter.Token) bool { return o.Name == t.Name && o.RevokedMillis == 0 }) {
+			err = saltpeter.Errorf(saltpeter.CodeConflict, "there is a token %q already", t.Name)
+			return
+		}
+		t.Actor, t.Origin, t.CreatedMillis = by.Name, by.Origin, start.UnixMilli()
+		r.tokens = append(slices.Clone(r.tokens), t)
+	})
+	return t, err
+}
+
+// RevokeToken implements api.Node.
+func (n *Node) RevokeToken(_ context.Context, by saltpeter.Actor, hash saltpeter.Digest) (saltpeter.Token, error) {
+	if err := n.wrote(by); err != nil {
+		return saltpeter.Token{}, err
+	}
+	var out saltpeter.Token
+	n.change(func(r *record) {
+		r.tokens = slices.Clone(r.tokens)
+		for i := range r.tokens {
+			if t := &r.tokens[i]; t.Hash == hash {
+				t.RevokedMillis, t.RevokedBy = start.UnixMilli(), by.Name
+				out = *t
+			}
+		}
+	})
+	return out, nil
+}

@@ -40,6 +40,8 @@ const (
 type Config struct {
 	Addrs     []Addr // at least one
 	UserAgent string
+	// Token is the secret of a token, empty for none.
+	Token string
 	// Dial opens connections; nil uses the network of this host. Of a unix socket it gets the path.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -48,7 +50,9 @@ type Config struct {
 type Client struct {
 	nodes []*node
 	agent string
+	token string
 	last  atomic.Int64 // the node that answered last
+	open  atomic.Bool  // a node said that it asks nobody for a token
 }
 
 type node struct {
@@ -61,12 +65,15 @@ func New(cfg Config) (*Client, error) {
 	if len(cfg.Addrs) == 0 {
 		return nil, saltpeter.Errorf(saltpeter.CodeInvalid, "no address of a node is given")
 	}
-	c := &Client{agent: cfg.UserAgent}
+	c := &Client{agent: cfg.UserAgent, token: cfg.Token}
 	for _, a := range cfg.Addrs {
 		c.nodes = append(c.nodes, &node{addr: a, http: &http.Client{Transport: transport(a, cfg.Dial), CheckRedirect: noRedirect}})
 	}
 	return c, nil
 }
+
+// Unguarded reports whether a node that was asked lets everybody do everything: auth: none is set.
+func (c *Client) Unguarded() bool { return c.open.Load() }
 
 // Close closes idle connections.
 func (c *Client) Close() {
@@ -160,6 +167,9 @@ func (c *Client) try(ctx context.Context, n *node, r request, body []byte) (resp
 	if c.agent != "" {
 		req.Header.Set("User-Agent", c.agent)
 	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	silence := time.AfterFunc(patience+r.wait, func() { cancel(errSilent) })
 	resp, err = n.http.Do(req)
 	silence.Stop()
@@ -169,6 +179,9 @@ func (c *Client) try(ctx context.Context, n *node, r request, body []byte) (resp
 		}
 		cancel(nil)
 		return nil, !r.once || unsent(err), &unreachable{n.addr.String(), err}
+	}
+	if resp.Header.Get("X-Saltpeter-Auth") == "none" {
+		c.open.Store(true)
 	}
 	resp.Body = &answerBody{resp.Body, cancel}
 	if resp.StatusCode < 300 || resp.StatusCode == http.StatusNotModified {

@@ -32,6 +32,8 @@ type environment struct {
 type cli struct {
 	environment
 	addr    string
+	cred    credentials
+	warned  bool // that nobody is asked for a token
 	format  string
 	color   string
 	timeout string
@@ -46,10 +48,12 @@ func run(ctx context.Context, e environment, args []string) int {
 	root.SetOut(e.out)
 	root.SetErr(e.errs)
 	err := root.ExecuteContext(ctx)
+	code := c.finish(ctx, err)
 	if c.client != nil {
+		c.unguarded(err)
 		c.client.Close()
 	}
-	return c.finish(ctx, err)
+	return code
 }
 
 func (c *cli) root() *cobra.Command {
@@ -69,11 +73,13 @@ func (c *cli) root() *cobra.Command {
 	})
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.addr, "addr", "", "nodes: http://IP:PORT or unix:///PATH, several with commas between (SPCTL_ADDR)")
+	flags.StringVar(&c.cred.file, "token-file", "", "file with a token of the API (SPCTL_TOKEN_FILE; SPCTL_TOKEN holds the token itself)")
+	flags.StringVar(&c.cred.token, "token", "", "a token itself: every user of this host can see it here")
 	flags.StringVarP(&c.format, "output", "o", c.format, "table or json")
 	flags.StringVar(&c.color, "color", c.color, "auto, always or never (NO_COLOR, CLICOLOR_FORCE)")
 	flags.StringVar(&c.timeout, "timeout", "", "give up after this time, as 90, 90s or 5m (30s; no limit while following)")
 	root.AddCommand(c.statusCommand(), c.jobsCommand(), c.startCommand(), c.runsCommand(), c.logsCommand(), c.eventsCommand(), c.killCommand(),
-		c.maintenanceCommand(), c.clusterCommand(), c.keygenCommand(), c.configCommand(), c.versionCommand())
+		c.maintenanceCommand(), c.clusterCommand(), c.tokenCommand(), c.whoamiCommand(), c.keygenCommand(), c.configCommand(), c.versionCommand())
 	return root
 }
 
@@ -142,7 +148,11 @@ func (c *cli) connect() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.client, err = client.New(client.Config{Addrs: addrs, UserAgent: "spctl/" + version()})
+	secret, err := c.secret()
+	if err != nil {
+		return nil, err
+	}
+	c.client, err = client.New(client.Config{Addrs: addrs, UserAgent: "spctl/" + version(), Token: secret})
 	return c.client, err
 }
 

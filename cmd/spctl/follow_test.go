@@ -89,7 +89,7 @@ func TestStartFollowSucceeds(t *testing.T) {
 		if format == "table" && r.out.String() != "a\x00b" {
 			t.Errorf("output %q", &r.out)
 		}
-		if format == "json" && (!strings.Contains(r.out.String(), `"state":"ok"`) || r.errs.String() != "") {
+		if format == "json" && (!strings.Contains(r.out.String(), `"state":"ok"`) || r.errs.String() != bannerLine) {
 			t.Errorf("json: %q, %q", &r.out, &r.errs)
 		}
 	}
@@ -116,7 +116,7 @@ func TestInterrupted(t *testing.T) {
 	n.Begin(1, 0)
 	wait(t, "the start", func() bool { return strings.Contains(r.errs.String(), "m  started") })
 	cancel()
-	if code := <-r.code; code != exitInterrupted || !strings.HasSuffix(r.errs.String(), "the run goes on; kill it with: spctl kill 'j j_1795417500'\n") {
+	if code := <-r.code; code != exitInterrupted || !strings.HasSuffix(r.errs.String(), "the run goes on; kill it with: spctl kill 'j j_1795417500'\n"+bannerLine) {
 		t.Errorf("exit %d\n%s", code, &r.errs)
 	}
 }

@@ -49,7 +49,10 @@ func serve(t *testing.T, n *apitest.Node) string {
 	return srv.URL
 }
 
-// spctl runs a command line against addr.
+// bannerLine is what follows everything on standard error where nobody is asked for a token.
+const bannerLine = "! " + api.Banner + "\n"
+
+// spctl runs a command line against addr. The banner is taken off: TestBanner looks for it.
 func spctl(ctx context.Context, n *apitest.Node, addr string, vars map[string]string, args ...string) (code int, out, errs string) {
 	var o, e buffer
 	env := environment{
@@ -62,7 +65,7 @@ func spctl(ctx context.Context, n *apitest.Node, addr string, vars map[string]st
 		},
 	}
 	code = run(ctx, env, args)
-	return code, o.String(), e.String()
+	return code, o.String(), strings.TrimSuffix(e.String(), bannerLine)
 }
 
 var (
@@ -256,7 +259,7 @@ func TestNotAuthenticated(t *testing.T) {
 	n := apitest.Scene()
 	n.Configure(func(s *saltpeter.Settings) { s.Auth = "token" })
 	code, _, errs := spctl(t.Context(), n, serve(t, n), nil, "jobs")
-	if code != exitForbidden || !strings.Contains(errs, "SPCTL_ADDR=unix:///run/saltpeter/admin.sock") {
+	if code != exitForbidden || !strings.Contains(errs, "\n  SPCTL_ADDR=unix:///run/saltpeter/admin.sock spctl token create") {
 		t.Errorf("exit %d, %q", code, errs)
 	}
 }

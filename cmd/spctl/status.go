@@ -126,7 +126,7 @@ func (c *cli) showWarnings(s *api.Status) error {
 	if s.Forming != "" {
 		add(yellow, "%s", s.Forming)
 	}
-	if s.Banner != "" {
+	if c.warned = s.Banner != ""; c.warned {
 		add(yellow, "%s", s.Banner)
 	}
 	for i := range s.Maintenance {
