@@ -1,6 +1,15 @@
 package sinks
 
-import "github.com/syscollective/saltpeter"
+import (
+	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/internal/filename"
+)
+
+const (
+	// ownName is the file for what concerns no single job. No job's name is escaped to it.
+	ownName   = "%saltpeter"
+	logSuffix = ".log"
+)
 
 // What one batch takes at most. Its files are open at the same time.
 const (
@@ -43,7 +52,7 @@ func (l *LogFiles) collect(from, to uint64, gaps string, keep func(name string) 
 		w.next = e.Seq + 1
 		scanned++
 		if written(e.Type) && e.Job != "" {
-			if name := fileName(e.Job); keep(name) {
+			if name := filename.Of(e.Job); keep(name) {
 				w.items = append(w.items, item{name, e})
 				names[name] = true
 				texts += len(e.Text)

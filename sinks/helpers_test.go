@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/internal/filename"
 )
 
 // node plays what LogFiles needs of a node.
@@ -150,7 +151,7 @@ func drain(t testing.TB, l *LogFiles) {
 
 func readLog(t testing.TB, n *node, job string) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(n.logDir(), fileName(job)+".log"))
+	b, err := os.ReadFile(filepath.Join(n.logDir(), filename.Of(job)+".log"))
 	if err != nil {
 		t.Fatal(err)
 	}

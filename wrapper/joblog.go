@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/internal/filename"
 	"github.com/syscollective/saltpeter/internal/wire"
 )
 
@@ -27,7 +28,7 @@ func newJobLog(spec *saltpeter.Spec) *jobLog {
 	if spec.LogDir == "" || silentLevels[spec.LogLevel] {
 		return nil
 	}
-	return &jobLog{path: filepath.Join(spec.LogDir, fileName(spec.Job)+".log"), run: spec.Run}
+	return &jobLog{path: filepath.Join(spec.LogDir, filename.Of(spec.Job)+".log"), run: spec.Run}
 }
 
 // write appends one record.

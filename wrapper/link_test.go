@@ -291,20 +291,6 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-func TestFileName(t *testing.T) {
-	for in, want := range map[string]string{
-		"backup": "backup", "my job": "my job", "a/b": "a%2Fb", "..": "%2E.", "100%": "100%25", "x\x01": "x%01", "": "%", "ü": "ü",
-	} {
-		if got := fileName(in); got != want {
-			t.Errorf("%q becomes %q, want %q", in, got, want)
-		}
-	}
-	long := strings.Repeat("/", 128)
-	if a, b := fileName(long), fileName(long[1:]+"x"); len(a) > maxFileName || a == b {
-		t.Errorf("long names: %q, %q", a, b)
-	}
-}
-
 func FuzzParseStat(f *testing.F) {
 	b, err := os.ReadFile("/proc/self/stat")
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/syscollective/saltpeter/internal/filename"
 )
 
 // lockWait is how long a lock is waited for: a job that is due every second must not collide with its own predecessor.
@@ -61,7 +63,7 @@ type fileLocker struct {
 func (l fileLocker) Acquire(ctx context.Context, req LockRequest) (func(), error) {
 	path := req.Path
 	if path == "" {
-		path = filepath.Join(l.dir, "sp_wrapper_"+fileName(req.Job)+".lock")
+		path = filepath.Join(l.dir, "sp_wrapper_"+filename.Of(req.Job)+".lock")
 	}
 	self, err := readStat(os.Getpid())
 	if err != nil {

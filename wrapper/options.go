@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/internal/filename"
 	"github.com/syscollective/saltpeter/internal/keys"
 	"github.com/syscollective/saltpeter/internal/wire"
 )
@@ -134,5 +135,5 @@ func defaultState(cluster, machine string) string {
 			base = filepath.Join(os.TempDir(), fmt.Sprintf("sp_wrapper-%d", os.Geteuid()))
 		}
 	}
-	return filepath.Join(base, "sp_wrapper", fileName(cluster), fileName(machine))
+	return filepath.Join(base, "sp_wrapper", filename.Of(cluster), filename.Of(machine))
 }

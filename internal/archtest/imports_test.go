@@ -25,9 +25,9 @@ var allowed = map[string][]string{
 	"config":    {"internal/cronexpr", "internal/suggest"},
 	"fsm":       {"internal/entry", "internal/outlog"},
 	"scheduler": {"internal/cronexpr"},
-	"sinks":     {"internal/outlog"},
+	"sinks":     {"internal/filename", "internal/outlog"},
 	"wsgateway": {"internal/wire", "internal/keys"},
-	"wrapper":   {"internal/wire", "internal/keys", "internal/buildinfo"},
+	"wrapper":   {"internal/filename", "internal/wire", "internal/keys", "internal/buildinfo"},
 	"launcher":  {},
 
 	"cmd/saltpeter":  {"app", "config", "internal/buildinfo", "cluster", "integration/crash/seams"},
