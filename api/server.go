@@ -40,6 +40,8 @@ type Config struct {
 	Node Node
 	// Cluster serves what is about members; nil leaves it out.
 	Cluster Membership
+	// Backups saves and restores the record; nil leaves it out.
+	Backups Backups
 	// Log takes what goes wrong inside; nil discards it.
 	Log *slog.Logger
 	// Metrics serves /metrics; nil leaves it out.
@@ -59,6 +61,7 @@ type Config struct {
 type Server struct {
 	node    Node
 	members Membership
+	backups Backups
 	log     *slog.Logger
 	metrics http.Handler
 	socket  string
@@ -79,7 +82,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("make api: no node")
 	}
 	s := &Server{
-		node: cfg.Node, members: cfg.Cluster, log: cfg.Log, metrics: cfg.Metrics, socket: cfg.Socket, group: cfg.Group, now: cfg.Now,
+		node: cfg.Node, members: cfg.Cluster, backups: cfg.Backups, log: cfg.Log, metrics: cfg.Metrics, socket: cfg.Socket, group: cfg.Group, now: cfg.Now,
 		writes: newPacer(time.Second/writeRate, writeBurst), failures: newPacer(failEvery, failBurst),
 	}
 	if s.log == nil {
@@ -155,6 +158,7 @@ func (s *Server) Handler(origin Origin) http.Handler {
 	routes := s.routes()
 	maps.Copy(routes, s.clusterRoutes())
 	maps.Copy(routes, s.accessRoutes())
+	maps.Copy(routes, s.snapshotRoutes())
 	router := newRouter(routes)
 	mux.Handle("/", s.endpoint(origin, router.find))
 	cross := http.NewCrossOriginProtection()

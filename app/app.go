@@ -122,6 +122,9 @@ func (a *App) open() error {
 	if err := os.MkdirAll(n.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make data directory: %w", err)
 	}
+	if err := dropRestoreSpool(n.DataDir); err != nil {
+		return fmt.Errorf("tidy data directory: %w", err)
+	}
 	var err error
 	if a.ident, err = loadIdentity(n.DataDir, a.opts.NodeID, a.opts.ClusterID, len(n.Join) > 0); err != nil {
 		return err

@@ -14,10 +14,11 @@ type changes struct {
 	pending fsm.Change
 	wake    chan struct{}
 	moved   chan struct{} // closed at the next change
+	begun   chan struct{} // closed when the next epoch begins
 }
 
 func newChanges() *changes {
-	return &changes{wake: make(chan struct{}, 1), moved: make(chan struct{})}
+	return &changes{wake: make(chan struct{}, 1), moved: make(chan struct{}), begun: make(chan struct{})}
 }
 
 // add is called by raft's goroutine after every entry.
@@ -26,6 +27,7 @@ func (c *changes) add(ch fsm.Change) {
 	c.pending.Runs = append(c.pending.Runs, ch.Runs...)
 	c.pending.Kills = append(c.pending.Kills, ch.Kills...)
 	c.pending.Plan = c.pending.Plan || ch.Plan
+	c.pending.Epoch = c.pending.Epoch || ch.Epoch
 	c.mu.Unlock()
 	select {
 	case c.wake <- struct{}{}:
@@ -40,7 +42,18 @@ func (c *changes) take() fsm.Change {
 	c.pending = fsm.Change{}
 	close(c.moved)
 	c.moved = make(chan struct{})
+	if ch.Epoch {
+		close(c.begun)
+		c.begun = make(chan struct{})
+	}
 	return ch
+}
+
+// epoch gives a channel that is closed when the next epoch begins.
+func (c *changes) epoch() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.begun
 }
 
 // next gives a channel that is closed at the next change.
@@ -58,6 +71,10 @@ func (c *changes) run(ctx context.Context, a *App) error {
 		case <-c.wake:
 		}
 		ch := c.take()
+		if ch.Epoch {
+			a.log.Warn("a new epoch began", "component", "fsm", "index", a.machine.AppliedIndex())
+			a.gateway.Reset()
+		}
 		if len(ch.Runs) > 0 || ch.Plan {
 			a.scheduler.Changed(ch.Runs, ch.Plan)
 		}

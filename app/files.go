@@ -80,9 +80,10 @@ type candidate struct {
 func (c *candidate) At() time.Time { return c.at }
 
 // enforceFiles puts this leader's files into force: when they change while it leads, and at the beginning of its
-// leadership only if no revision ever had them, so that a node whose files lag behind never turns the cluster back.
-func (a *App) enforceFiles(ctx context.Context) error {
-	start, moved := a.files.digest(), false
+// leadership only if no revision ever had them, so that a node whose files lag behind never turns the cluster back. After a
+// restore (anew) they go into force as they are.
+func (a *App) enforceFiles(ctx context.Context, anew bool) error {
+	start, moved := a.files.digest(), anew
 	for {
 		r, changed := a.files.now()
 		moved = moved || r.Digest != start

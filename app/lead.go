@@ -24,10 +24,32 @@ func (a *App) lead(ctx context.Context, term uint64) error {
 	if _, err := rec.do(ctx, cluster.Normal, &fsm.InitCluster{ClusterID: a.ident.ClusterID}); err != nil {
 		return endOfLead(ctx, err)
 	}
+	for anew := false; ; anew = true {
+		if err := a.leadEpoch(ctx, rec, anew); !errors.Is(err, errNewEpoch) {
+			return err
+		}
+	}
+}
+
+// errNewEpoch ends the leader's work in an epoch: it begins again, by the same path as any leadership.
+var errNewEpoch = errors.New("a new epoch began")
+
+// leadEpoch does the leader's work until the leadership ends, or the record becomes another. anew says that the latter
+// happened: the files are the configuration, so what the restored record has in force gives way to them.
+func (a *App) leadEpoch(ctx context.Context, rec record, anew bool) error {
+	begun := a.changes.epoch()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return endOfLead(ctx, a.scheduler.Lead(ctx, term)) })
-	g.Go(func() error { return a.enforceFiles(ctx) })
+	g.Go(func() error { return endOfLead(ctx, a.scheduler.Lead(ctx, rec.term)) })
+	g.Go(func() error { return a.enforceFiles(ctx, anew) })
 	g.Go(func() error { return a.keepHouse(ctx, rec) })
+	g.Go(func() error {
+		select {
+		case <-begun:
+			return errNewEpoch
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	return g.Wait()
 }
 

@@ -17,42 +17,52 @@ type gap struct {
 	bytes  uint64
 }
 
-func outputKey(ref saltpeter.TargetRef) outlog.Key {
-	return outlog.Key{Run: ref.Run, Target: ref.Target}
+// outputKey names a target's output in the store. Of what is not in the record there is none.
+func (a *App) outputKey(ref saltpeter.TargetRef) (outlog.Key, bool) {
+	return a.machine.View().OutputKey(ref)
 }
 
 // readOutput reads a target's stored bytes: io.EOF at the end, at once where nothing was stored.
 func (a *App) readOutput(ref saltpeter.TargetRef, p []byte, off int64) (int, error) {
 	store := a.machine.Output()
-	if store == nil {
+	key, known := a.outputKey(ref)
+	if store == nil || !known {
 		return 0, io.EOF
 	}
-	n, err := store.ReadAt(outputKey(ref), p, off)
+	n, err := store.ReadAt(key, p, off)
 	if errors.Is(err, outlog.ErrNoOutput) {
 		return 0, io.EOF
 	}
 	return n, err
 }
 
-// gaps tells where bytes were left out, in order.
+// gaps tells where bytes were left out, in order. What the record counts and the store doesn't have, as after a restore
+// without output, is a gap at the end.
 func (a *App) gaps(ref saltpeter.TargetRef) ([]gap, error) {
-	store := a.machine.Output()
-	if store == nil {
+	v, store := a.machine.View(), a.machine.Output()
+	t, known := v.Target(ref)
+	if store == nil || !known {
 		return nil, nil
 	}
 	var out []gap
 	var off int64
-	err := store.Frames(outputKey(ref), 0, func(f outlog.Frame) bool {
+	var left uint64
+	key, _ := v.OutputKey(ref)
+	err := store.Frames(key, 0, func(f outlog.Frame) bool {
 		switch f.Kind {
 		case outlog.Data:
 			off += int64(len(f.Data))
 		case outlog.Skip:
 			out = append(out, gap{off, f.Skipped})
+			left += f.Skipped
 		}
 		return true
 	})
 	if errors.Is(err, outlog.ErrNoOutput) {
-		return nil, nil
+		err = nil
+	}
+	if have, want := uint64(off)+left, t.Stored+t.LeftOut; err == nil && have < want {
+		out = append(out, gap{off, want - have})
 	}
 	return out, err
 }
@@ -77,7 +87,8 @@ func (o output) ReadAt(p []byte, off int64) (int, error) { return o.a.readOutput
 
 func (o output) Size() int64 {
 	if store := o.a.machine.Output(); store != nil {
-		if st, ok := store.Stat(outputKey(o.ref)); ok {
+		key, _ := o.a.outputKey(o.ref)
+		if st, ok := store.Stat(key); ok {
 			return int64(st.Stored)
 		}
 	}

@@ -37,6 +37,7 @@ type Change struct {
 	Plan  bool                  // jobs, settings, windows or marks changed otherwise than by claims
 	Kills []saltpeter.TargetRef // granted or started targets that are to be killed
 	Words []saltpeter.TargetRef // targets with new output or words; may repeat
+	Epoch bool                  // a new epoch began: what was known of targets by others than the record means nothing now
 }
 
 // stale reports whether the command was planned by a leadership other than the one that committed it (G7).

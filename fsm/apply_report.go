@@ -149,7 +149,7 @@ func (a *applier) output(r *run, i uint32, w *saltpeter.Word) {
 	} else if def := a.s.definition(r.Digest); def != nil && t.stored+uint64(len(w.Data)) > 3*uint64(def.job.OutputLimit) {
 		f = outlog.Frame{Seq: w.Seq, Kind: outlog.Skip, AtMillis: w.AtMillis, Skipped: uint64(len(w.Data))}
 	}
-	a.out.appendOutput(outlog.Key{Run: r.Num, Target: i}, f)
+	a.out.appendOutput(outlog.Key{Run: r.storedAs(), Target: i}, f)
 	t.stored += uint64(len(f.Data))
 	a.s.output += uint64(len(f.Data))
 	t.leftOut += f.Skipped

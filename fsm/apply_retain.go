@@ -210,7 +210,7 @@ func (a *applier) dropRun(r *run) {
 		s.output -= r.at(i).stored
 	}
 	s.ref(r.Digest, -1)
-	a.out.dropOutput(r.Num)
+	a.out.dropOutput(r.storedAs())
 	if j := s.mutJob(r.Job); j != nil {
 		j.dropRun(r.Num, s.gen)
 		s.noteGone(j)

@@ -294,7 +294,8 @@ func checkOutput(t failer, m *Machine, taken map[saltpeter.TargetRef][]byte) {
 			continue
 		}
 		got := make([]byte, len(want)+1)
-		n, err := m.Output().ReadAt(outKey(ref), got, 0)
+		key, _ := m.View().OutputKey(ref)
+		n, err := m.Output().ReadAt(key, got, 0)
 		if !bytes.Equal(got[:n], want) || len(want) > 0 && errors.Is(err, outlog.ErrNoOutput) {
 			t.Fatalf("output of %v is %q, want %q (%v)", ref, got[:n], want, err)
 		}

@@ -52,6 +52,8 @@ func goldenCommands() []Command {
 			ExpiresMillis: 2, RevokedMillis: 3, RevokedBy: "b"}},
 		&RevokeToken{Hash: digest},
 		&SetLaunchKey{Key: "k"},
+		&RestorePart{ID: "r", Part: 1, Kind: 2, Data: []byte("part")},
+		&Restore{ID: "r", Parts: 2, Foreign: true},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/internal/backup"
 )
 
 // Code is a command's number, the first byte of its encoding. Numbers are in raft logs: append only, never reused.
@@ -36,6 +37,8 @@ const (
 	CodePutToken       Code = 21
 	CodeRevokeToken    Code = 22
 	CodeSetLaunchKey   Code = 23
+	CodeRestorePart    Code = 24
+	CodeRestore        Code = 25
 )
 
 // commandVersion is the second byte of every encoding: the version of the envelope.
@@ -87,6 +90,8 @@ var newCommand = map[Code]func() Command{
 	CodePutToken:       func() Command { return new(PutToken) },
 	CodeRevokeToken:    func() Command { return new(RevokeToken) },
 	CodeSetLaunchKey:   func() Command { return new(SetLaunchKey) },
+	CodeRestorePart:    func() Command { return new(RestorePart) },
+	CodeRestore:        func() Command { return new(Restore) },
 }
 
 // InitCluster names the cluster. It counts once: a second one with another id is refused.
@@ -228,6 +233,22 @@ type SetLaunchKey struct {
 	Key string `cbor:"1,keyasint"` // id of the key
 }
 
+// RestorePart brings one part of a backup (internal/backup) before the Restore that puts it in force. Part 0 drops what
+// another restore has brought.
+type RestorePart struct {
+	ID   string      `cbor:"1,keyasint"` // of this restore
+	Part int         `cbor:"2,keyasint,omitempty"`
+	Kind backup.Kind `cbor:"3,keyasint"`
+	Data []byte      `cbor:"4,keyasint"`
+}
+
+// Restore puts the record that RestorePart brought in the place of the present one, and begins a new epoch.
+type Restore struct {
+	ID      string `cbor:"1,keyasint"`
+	Parts   int    `cbor:"2,keyasint"`           // that were brought
+	Foreign bool   `cbor:"3,keyasint,omitempty"` // it may be the record of another cluster
+}
+
 // NodeRecord is what a node says of itself.
 type NodeRecord struct {
 	ID       string `cbor:"1,keyasint"`
@@ -263,6 +284,8 @@ func (*BeginEpoch) Code() Code     { return CodeBeginEpoch }
 func (*PutToken) Code() Code       { return CodePutToken }
 func (*RevokeToken) Code() Code    { return CodeRevokeToken }
 func (*SetLaunchKey) Code() Code   { return CodeSetLaunchKey }
+func (*RestorePart) Code() Code    { return CodeRestorePart }
+func (*Restore) Code() Code        { return CodeRestore }
 
 type encoded struct {
 	_    struct{} `cbor:",toarray"`
@@ -333,7 +356,7 @@ func Decode(b []byte) (Envelope, Command, error) {
 }
 
 // NewestCode is the highest code that there is.
-const NewestCode = CodeSetLaunchKey
+const NewestCode = CodeRestore
 
 // DecodeBody reads a command's body alone, as another node sends it before the leader gives it its envelope.
 func DecodeBody(code Code, body []byte) (Command, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/internal/outlog"
+	"github.com/tidwall/btree"
 )
 
 // snapMode reads snapshots: unlike a command, a record has no limit to its lists but its own size.
@@ -44,6 +45,21 @@ type head struct {
 	Used       Code                  `cbor:"20,keyasint,omitempty"`
 	Tokens     []saltpeter.Token     `cbor:"21,keyasint,omitempty"`
 	LaunchKeys []saltpeter.LaunchKey `cbor:"22,keyasint,omitempty"`
+	OutputKeys uint64                `cbor:"23,keyasint,omitempty"`
+	Restored   packedRestore         `cbor:"24,keyasint,omitzero"`
+}
+
+// packedRestore is the newest restore, and what has come of another.
+type packedRestore struct {
+	_       struct{} `cbor:",toarray"`
+	ID      string
+	Epoch   uint64
+	Index   uint64
+	Ended   int
+	LeftOut uint64
+	Draft   string
+	Next    int
+	Keys    [][2]uint64 // run of the backup and its output's key, by run
 }
 
 type packedRetain struct {
@@ -116,6 +132,7 @@ type packedRun struct {
 	DraftNext int                  `cbor:"29,keyasint,omitempty"`
 	DraftList []string             `cbor:"30,keyasint,omitempty"`
 	DraftDown []bool               `cbor:"31,keyasint,omitempty"`
+	OutputKey uint64               `cbor:"32,keyasint,omitempty"`
 }
 
 type packedPage struct {
@@ -164,11 +181,37 @@ func headOf(s *state, outputs, events outlog.Manifest) *head {
 		Outputs: outputs, Events: events, RetainNext: s.retainNext, Early: s.early, Used: s.used, Tokens: s.tokens.Values(), LaunchKeys: s.launchKeys,
 		Retained: packedRetain{Round: kept.round, Runs: kept.answer.Runs, Targets: kept.answer.Targets,
 			Early: kept.answer.Early, More: kept.answer.More},
+		OutputKeys: s.outputKeys, Restored: packRestore(s),
 	}
 	if d := s.configDraft; d != nil {
 		h.DraftID, h.DraftNext, h.DraftJobs = d.id, d.next, d.jobs
 	}
 	return h
+}
+
+func packRestore(s *state) packedRestore {
+	last := &s.restored
+	p := packedRestore{ID: last.id, Epoch: last.answer.Epoch, Index: last.answer.Index, Ended: last.answer.Ended, LeftOut: last.answer.LeftOut}
+	if d := s.restoring; d != nil {
+		p.Draft, p.Next = d.id, d.next
+		d.keys.Scan(func(num, key uint64) bool {
+			p.Keys = append(p.Keys, [2]uint64{num, key})
+			return true
+		})
+	}
+	return p
+}
+
+func (b *builder) unpackRestore(p *packedRestore) {
+	s := b.s
+	s.restored = lastRestore{id: p.ID, answer: Restored{Epoch: p.Epoch, Index: p.Index, Ended: p.Ended, LeftOut: p.LeftOut}}
+	if p.Next == 0 {
+		return
+	}
+	s.restoring = &restoring{id: p.Draft, next: p.Next, keys: new(btree.Map[uint64, uint64])}
+	for _, pair := range p.Keys {
+		s.restoring.keys.Set(pair[0], pair[1])
+	}
 }
 
 func packJob(j *job) *packedJob {
@@ -182,7 +225,7 @@ func packRun(r *run) *packedRun {
 		Note: r.Note, Machines: r.Machines, Actor: r.Actor, Origin: r.Origin, Parent: r.Parent, Cause: r.Cause,
 		Claimed: r.ClaimedMillis, Started: r.StartedMillis, Ended: r.EndedMillis, Term: r.Term, Batches: r.Batches, Text: r.Text,
 		KilledBy: r.KilledBy, Killed: r.KilledMillis, Backs: r.Backs, EndOrder: r.endOrder, BatchSize: r.batchSize,
-		Taken: r.taken, AllTaken: r.allTaken}
+		Taken: r.taken, AllTaken: r.allTaken, OutputKey: r.outputKey}
 	if d := r.draft; d != nil {
 		p.Attempt, p.DraftNext, p.DraftList, p.DraftDown = d.attempt, d.next, d.machines, d.down
 	}
@@ -239,6 +282,12 @@ func (b *builder) add(kind recordKind, body []byte) error {
 			return fmt.Errorf("node: %w", err)
 		}
 		b.s.nodes.Set(n.ID, n)
+	case recordRestoring:
+		var chunk []byte
+		if err := snapMode.Unmarshal(body, &chunk); err != nil || b.s.restoring == nil {
+			return errors.Join(errors.New("a piece of a backup stands elsewhere"), err)
+		}
+		b.s.restoring.record = append(b.s.restoring.record, chunk)
 	default:
 		return fmt.Errorf("record kind %d", kind)
 	}
@@ -263,10 +312,11 @@ func (b *builder) addHead(body []byte) error {
 	s.retainNext, s.early, s.used, s.settings = h.RetainNext, h.Early, h.Used, rev.Settings
 	s.retained = lastRetain{round: h.Retained.Round, answer: Retained{Runs: h.Retained.Runs, Targets: h.Retained.Targets,
 		Early: h.Retained.Early, More: h.Retained.More}}
-	s.digests, s.launchKeys = h.Digests, h.LaunchKeys
+	s.digests, s.launchKeys, s.outputKeys = h.Digests, h.LaunchKeys, h.OutputKeys
 	for _, t := range h.Tokens {
 		s.tokens.Set(string(t.Hash[:]), t)
 	}
+	b.unpackRestore(&h.Restored)
 	for _, name := range h.Overfull {
 		s.overfull.Set(name, struct{}{})
 	}
@@ -313,7 +363,7 @@ func (b *builder) addRun(body []byte) error {
 	if err := snapMode.Unmarshal(body, &p); err != nil {
 		return fmt.Errorf("run: %w", err)
 	}
-	r := &run{gen: b.s.gen, endOrder: p.EndOrder, batchSize: p.BatchSize, taken: p.Taken, allTaken: p.AllTaken,
+	r := &run{gen: b.s.gen, endOrder: p.EndOrder, batchSize: p.BatchSize, taken: p.Taken, allTaken: p.AllTaken, outputKey: p.OutputKey,
 		Run: saltpeter.Run{Num: p.Num, ID: p.ID, Job: p.Job, Group: p.Group, Digest: p.Digest, State: p.State, Tick: p.Tick,
 			Key: p.Key, Note: p.Note, Machines: p.Machines, Actor: p.Actor, Origin: p.Origin, Parent: p.Parent, Cause: p.Cause,
 			ClaimedMillis: p.Claimed, StartedMillis: p.Started, EndedMillis: p.Ended, Term: p.Term, Batches: p.Batches,

@@ -87,6 +87,9 @@ type random struct {
 	hist        *history
 	views       []seenView
 	taken       map[saltpeter.TargetRef][]byte
+	saved       []RestorePart // a backup with output, and what was taken then
+	savedTaken  map[saltpeter.TargetRef][]byte
+	restores    int
 	launches    []*saltpeter.Launch
 	configs     int
 	commands    map[Code]int
@@ -222,7 +225,7 @@ func (w *random) nothingStarts(c Command, env Envelope, before struct{ runs, gra
 			return win.OffMillis == 0 && (win.UntilMillis == 0 || env.Millis < win.UntilMillis) && match(win)
 		})
 	}
-	if c.Code() != CodeBeginEpoch && after.runs > before.runs {
+	if c.Code() != CodeBeginEpoch && c.Code() != CodeRestore && after.runs > before.runs {
 		for num := uint64(before.runs) + 1; num <= uint64(after.runs); num++ {
 			r, ok := s.runs.Get(num)
 			if ok && on(func(win *saltpeter.Window) bool {

@@ -78,3 +78,16 @@ type Retained struct {
 	Early         int  // of those runs, how many the limits by age and number would have kept: the totals are hard
 	More          bool // the limits are still exceeded: propose another
 }
+
+// PartTaken is the result of RestorePart.
+type PartTaken struct {
+	Next int // the part that comes next
+}
+
+// Restored is the result of Restore.
+type Restored struct {
+	Epoch   uint64
+	Index   uint64 // of the entry that did it
+	Ended   int    // targets that were unfinished
+	LeftOut uint64 // bytes of output that the record speaks of and nobody has
+}

@@ -33,6 +33,7 @@ const (
 	recordPage
 	recordKey
 	recordNode
+	recordRestoring
 )
 
 // ErrSnapshot is under every error about a snapshot that can't be read.
@@ -81,6 +82,11 @@ func (s *snapshot) persist(w io.Writer) error {
 	if err := errors.Join(s.output.Sync(s.outputs), s.feed.Sync(s.events)); err != nil {
 		return fmt.Errorf("sync segments: %w", err)
 	}
+	return s.write(w)
+}
+
+// write writes the records with what stands around them.
+func (s *snapshot) write(w io.Writer) error {
 	sw := &snapshotWriter{sum: sha256.New()}
 	sw.w = bufio.NewWriterSize(io.MultiWriter(w, sw.sum), 256<<10)
 	sw.raw([]byte(snapshotMagic))
@@ -115,6 +121,11 @@ func (s *snapshot) records(w *snapshotWriter) {
 	})
 	s.state.keys.Scan(func(key string, k startKey) bool { return w.record(recordKey, packKey(key, k)) })
 	s.state.nodes.Scan(func(_ string, n NodeRecord) bool { return w.record(recordNode, n) })
+	if s.state.restoring != nil {
+		for _, chunk := range s.state.restoring.record {
+			w.record(recordRestoring, chunk)
+		}
+	}
 }
 
 type snapshotWriter struct {
@@ -156,6 +167,7 @@ func (m *Machine) Restore(rc io.ReadCloser) error {
 	if err != nil {
 		return err
 	}
+	before := m.View().Epoch()
 	moved, err := m.replace(s, h)
 	if err != nil {
 		return err
@@ -163,7 +175,7 @@ func (m *Machine) Restore(rc io.ReadCloser) error {
 	if moved != nil {
 		close(moved)
 	}
-	m.opts.Changed(Change{Index: s.index, Plan: true})
+	m.opts.Changed(Change{Index: s.index, Plan: true, Epoch: before != 0 && before != s.epoch})
 	return nil
 }
 

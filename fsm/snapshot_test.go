@@ -14,6 +14,7 @@ import (
 	"unique"
 
 	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/internal/backup"
 	"github.com/syscollective/saltpeter/internal/outlog"
 )
 
@@ -298,7 +299,10 @@ func TestSnapshotHoldsEverything(t *testing.T) {
 	w.m.state.mutJob("a").maxTick++ // a world in which marks were pulled back
 	j := w.m.state.mutJob("b")
 	j.lastFail = j.lastOK
+	w.m.state.restored = lastRestore{id: "r", answer: Restored{Epoch: 1, Index: 1, Ended: 1, LeftOut: 1}}
+	mustDone(t, w.do(&RestorePart{ID: "draft", Kind: backup.KindOutput, Data: framesOf(t, backup.Frame{Run: 1, Seq: 1, Data: []byte("x")})}))
 	r := w.m.state.mutRun(4)
+	r.outputKey = 1
 	r.Key, r.Note, r.Parent, r.Text, r.KilledBy, r.KilledMillis, r.Backs = "k", "n", "p", "t", "b", 1, 1
 	*r.mutAt(0) = target{machine: r.at(0).machine, state: saltpeter.Failed, flags: 0x7f, code: 1, signal: 9, batch: 0, granted: 1, started: 1, ended: 1,
 		nextSeq: 2, stored: 1, leftOut: 1, text: "t", sight: unique.Make(sight{"b", "h", "v"}), nonce: &saltpeter.Nonce{1}}
@@ -323,7 +327,7 @@ func TestSnapshotHoldsEverything(t *testing.T) {
 		}
 		noteSet(set, v.Elem())
 	}
-	for _, v := range []any{head{}, packedRevision{}, packedRetain{}, packedJob{}, packedRun{}, packedPage{}, packedTarget{}, packedKey{}, NodeRecord{}} {
+	for _, v := range []any{head{}, packedRevision{}, packedRetain{}, packedRestore{}, packedJob{}, packedRun{}, packedPage{}, packedTarget{}, packedKey{}, NodeRecord{}} {
 		typ := reflect.TypeOf(v)
 		for i := range typ.NumField() {
 			if name := typ.Name() + "." + typ.Field(i).Name; typ.Field(i).Name != "_" && !set[name] {

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"slices"
 	"unique"
 
@@ -48,6 +49,10 @@ type state struct {
 	retainNext string // job with which the next look at overfull jobs begins
 	early      uint64 // runs that went before their time because the totals are hard
 
+	restoring  *restoring // parts of a backup that is not in force; replaced as a whole by a change
+	restored   lastRestore
+	outputKeys uint64 // given to runs whose output came with a backup
+
 	windows windows
 	nodes   *btree.Map[string, NodeRecord]
 	used    Code                                // highest command that was ever applied, 0 = none above BaseCode
@@ -92,6 +97,7 @@ type run struct {
 	gen uint64
 	saltpeter.Run
 	endOrder  uint64
+	outputKey uint64 // the run number under which the output lies in the store; 0 = Num
 	batchSize int
 	taken     int  // targets that were to be launched when the list was complete
 	allTaken  bool // nothing that matched was left out
@@ -162,6 +168,20 @@ type lastRetain struct {
 	answer Retained
 }
 
+// restoring is a backup on its way. Its chunks are not changed any more.
+type restoring struct {
+	id     string
+	next   int
+	record [][]byte
+	keys   *btree.Map[uint64, uint64] // run of the backup → its output's key
+}
+
+// lastRestore is the newest restore and what it answered.
+type lastRestore struct {
+	id     string
+	answer Restored
+}
+
 type configDraft struct {
 	id   string
 	next int
@@ -204,6 +224,11 @@ func (s *state) freeze() *state {
 	c.backs = s.backs.Copy()
 	c.gone, c.launches, c.keys, c.nodes = s.gone.Copy(), s.launches.Copy(), s.keys.Copy(), s.nodes.Copy()
 	c.tokens = s.tokens.Copy()
+	if s.restoring != nil {
+		d := *s.restoring
+		d.keys = s.restoring.keys.Copy()
+		c.restoring = &d
+	}
 	s.gen++
 	return &c
 }
@@ -252,6 +277,9 @@ func (r *run) mutAt(i uint32) *target {
 	}
 	return &p.targets[i%pageSize]
 }
+
+// storedAs gives the run number under which the output lies in the store.
+func (r *run) storedAs() uint64 { return cmp.Or(r.outputKey, r.Num) }
 
 // size gives the number of targets.
 func (r *run) size() uint32 {

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -315,7 +316,11 @@ func (w *random) retain() {
 }
 
 func (w *random) rare() {
-	switch w.intn(9, "rare") {
+	switch w.intn(11, "rare") {
+	case 9:
+		w.save()
+	case 10:
+		w.restore()
 	case 0:
 		w.do(&PullMarks{To: w.now/1000 - int64(w.intn(100, "back"))})
 	case 1:
@@ -341,6 +346,32 @@ func (w *random) rare() {
 			w.do(&CompactOutput{From: from, To: to})
 		} else {
 			w.do(&CompactOutput{From: uint64(w.intn(3, "from")), To: uint64(w.intn(3, "to"))})
+		}
+	}
+}
+
+func (w *random) save() {
+	w.saved, w.savedTaken = saveParts(w.t, w.direct.m, true), maps.Clone(w.taken)
+}
+
+// restore puts the saved record in force, or gives up halfway.
+func (w *random) restore() {
+	if w.saved == nil {
+		w.save()
+	}
+	w.restores++
+	id := fmt.Sprint("restore ", w.restores)
+	for _, p := range w.saved {
+		if p.ID = id; w.chance(5, "give up") {
+			return
+		}
+		w.do(&p)
+	}
+	// What the restored record takes back is no change of its own; who was granted what, and which tick was claimed, stays true.
+	w.hist.targets, w.hist.ends = make(map[saltpeter.TargetRef]target), make(map[uint64]int64)
+	if got, ok := w.do(&Restore{ID: id, Parts: len(w.saved), Foreign: true}).(Restored); ok {
+		if w.taken = maps.Clone(w.savedTaken); got.LeftOut != 0 || w.direct.m.state.unfinished.Len() != 0 {
+			w.t.Fatalf("%+v, %d unfinished", got, w.direct.m.state.unfinished.Len())
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/internal/outlog"
 )
 
 // View is an immutable view of the record at one index. What it gives out is shared: it must not be changed.
@@ -155,6 +156,15 @@ func (v *View) Target(ref saltpeter.TargetRef) (saltpeter.Target, bool) {
 		return saltpeter.Target{}, false
 	}
 	return r.target(ref.Target), true
+}
+
+// OutputKey names a target's output in the store. What the record does not know has none.
+func (v *View) OutputKey(ref saltpeter.TargetRef) (outlog.Key, bool) {
+	r, ok := v.s.runs.Get(ref.Run)
+	if !ok {
+		return outlog.Key{}, false
+	}
+	return outlog.Key{Run: r.storedAs(), Target: ref.Target}, true
 }
 
 // FindTarget gives the target that a machine is in a run.

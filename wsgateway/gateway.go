@@ -120,12 +120,16 @@ func (g *Gateway) serveSessions(ctx context.Context, ln net.Listener) error {
 		}
 	}
 	g.pending.Wait()
-	g.closeAll()
+	g.closeAll(goingAway)
 	readers.Wait()
 	return err
 }
 
-func (g *Gateway) closeAll() {
+// Reset ends all sessions, because what they were told of their runs may not be so any more: each wrapper presents its secret
+// anew.
+func (g *Gateway) Reset() { g.closeAll(anew) }
+
+func (g *Gateway) closeAll(why *ending) {
 	g.mu.Lock()
 	all := make([]*session, 0, len(g.sessions))
 	for s := range g.sessions {
@@ -133,7 +137,7 @@ func (g *Gateway) closeAll() {
 	}
 	g.mu.Unlock()
 	for _, s := range all {
-		s.shut(goingAway)
+		s.shut(why)
 	}
 }
 

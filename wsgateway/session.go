@@ -67,6 +67,7 @@ func (e *ending) Error() string { return e.reason }
 
 var (
 	goingAway = &ending{code: websocket.StatusGoingAway, reason: "this node stops: try another node"}
+	anew      = &ending{code: websocket.StatusGoingAway, reason: "the record is another now: come again"}
 	peerLeft  = &ending{code: websocket.StatusNormalClosure, reason: "closed by the peer", broken: true}
 	tooSlow   = &ending{code: websocket.StatusPolicyViolation, reason: "messages are not read", broken: true}
 	silent    = &ending{code: websocket.StatusPolicyViolation, reason: "silent for too long"}

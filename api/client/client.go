@@ -109,6 +109,7 @@ type request struct {
 	path   string // escaped, under /api/v1/
 	query  url.Values
 	body   any
+	stream io.Reader // instead of body: read once, so only one node is asked
 	header http.Header
 	once   bool          // must not be repeated when it may have been done
 	wait   time.Duration // that the node takes on purpose
@@ -153,7 +154,11 @@ func (c *Client) try(ctx context.Context, n *node, r request, body []byte) (resp
 		target += "?" + r.query.Encode()
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	req, err := http.NewRequestWithContext(ctx, r.method, target, bytes.NewReader(body))
+	var from io.Reader = bytes.NewReader(body)
+	if r.stream != nil {
+		from = io.NopCloser(r.stream)
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, target, from)
 	if err != nil {
 		cancel(nil)
 		return nil, false, fmt.Errorf("make request: %w", err)
@@ -161,7 +166,10 @@ func (c *Client) try(ctx context.Context, n *node, r request, body []byte) (resp
 	for k, v := range r.header {
 		req.Header[k] = v
 	}
-	if r.body != nil {
+	switch {
+	case r.stream != nil:
+		req.Header.Set("Content-Type", "application/octet-stream")
+	case r.body != nil:
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if c.agent != "" {
@@ -178,7 +186,7 @@ func (c *Client) try(ctx context.Context, n *node, r request, body []byte) (resp
 			err = errSilent
 		}
 		cancel(nil)
-		return nil, !r.once || unsent(err), &unreachable{n.addr.String(), err}
+		return nil, r.stream == nil && (!r.once || unsent(err)), &unreachable{n.addr.String(), err}
 	}
 	if resp.Header.Get("X-Saltpeter-Auth") == "none" {
 		c.open.Store(true)

@@ -18,7 +18,7 @@ func start() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return run(ctx, environment{
-		out: os.Stdout, errs: os.Stderr, tty: isTerminal(os.Stdout), env: os.Getenv, now: time.Now,
+		in: os.Stdin, out: os.Stdout, errs: os.Stderr, tty: isTerminal(os.Stdout), asks: isTerminal(os.Stdin), env: os.Getenv, now: time.Now,
 		socket: "/run/saltpeter/admin.sock",
 	}, os.Args[1:])
 }

@@ -55,7 +55,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r := &rig{t: t, dir: dir, nodes: map[int]*node{}, subnet: fmt.Sprintf("127.%d.%d", 100+os.Getpid()%150, 1+os.Getpid()/150%250)}
 	t.Cleanup(r.end)
-	build := exec.Command("go", "build", "-o", dir+"/bin/", "./cmd/saltpeter", "./cmd/sp_wrapper")
+	build := exec.Command("go", "build", "-o", dir+"/bin/", "./cmd/saltpeter", "./cmd/sp_wrapper", "./cmd/spctl")
 	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -188,7 +188,7 @@ func (r *rig) healthy(i int) (leader int) {
 	r.until("three voters and a leader", func(ctx context.Context) (bool, error) {
 		got, err := r.nodes[i].Cluster(ctx)
 		last = got.Value
-		return err == nil && last.Healthy && last.Voters == 3 && last.CanLose == 1, err
+		return err == nil && last.Healthy && last.Voters == 3 && last.CanLose == 1 && strings.HasPrefix(last.Leader, "n"), err // a node that has just started knows no names
 	})
 	if _, err := fmt.Sscanf(last.Leader, "n%d", &leader); err != nil {
 		r.t.Fatalf("leader %q", last.Leader)

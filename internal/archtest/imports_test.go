@@ -20,10 +20,10 @@ var siblings = []string{"api", "cluster", "config", "fsm", "saltclient", "schedu
 // allowed lists what a package may import of this module beside the root package; a sibling's own subpackages are free.
 var allowed = map[string][]string{
 	"":          {},
-	"api":       {"internal/cronexpr", "internal/buildinfo"},
+	"api":       {"internal/backup", "internal/cronexpr", "internal/buildinfo"},
 	"cluster":   {"internal/entry", "internal/keys"},
 	"config":    {"internal/cronexpr", "internal/suggest"},
-	"fsm":       {"internal/entry", "internal/outlog"},
+	"fsm":       {"internal/backup", "internal/entry", "internal/outlog"},
 	"scheduler": {"internal/cronexpr"},
 	"sinks":     {"internal/filename", "internal/outlog"},
 	"wsgateway": {"internal/wire", "internal/keys"},
@@ -31,7 +31,7 @@ var allowed = map[string][]string{
 	"launcher":  {},
 
 	"cmd/saltpeter":  {"app", "config", "internal/buildinfo", "cluster", "integration/crash/seams"},
-	"cmd/spctl":      {"api", "api/client", "config", "internal/cronexpr", "internal/buildinfo", "internal/keys", "internal/suggest"},
+	"cmd/spctl":      {"internal/backup", "api", "api/client", "config", "internal/cronexpr", "internal/buildinfo", "internal/keys", "internal/suggest"},
 	"cmd/sp_wrapper": {"wrapper", "internal/buildinfo"},
 }
 
