@@ -3,7 +3,10 @@ package app
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -131,9 +134,15 @@ func (a *App) launcherState(set *saltpeter.Settings) string {
 	return "no Salt connection: this version has no Salt launcher yet; ticks are recorded as skipped (set launcher: local in saltpeter_config to let this host play the machines)"
 }
 
-// gatewayURLs lists where wrappers may dial: this node first, then the other members.
-func (a *App) gatewayURLs() []string {
-	urls := []string{a.gatewayURL()}
+// gatewayURLs lists where wrappers of a job may dial: the address that the files give (saltpeter_server_host: a load balancer, or
+// one that always leads to some node), then this node, then the other members.
+func (a *App) gatewayURLs(job *saltpeter.Job) []string {
+	var urls []string
+	if job.ServerHost != "" {
+		host := strings.Trim(job.ServerHost, "[]")
+		urls = append(urls, "wss://"+net.JoinHostPort(host, strconv.Itoa(a.machine.View().Settings().WrapperPort)))
+	}
+	urls = append(urls, a.gatewayURL())
 	members := a.node.Members()
 	for _, n := range a.machine.View().Nodes() {
 		member := slices.ContainsFunc(members, func(m cluster.Member) bool { return m.ID == n.ID })

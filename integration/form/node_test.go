@@ -73,6 +73,14 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
+// addJob adds to the configuration before nodes are started.
+func (r *rig) addJob(text string) {
+	r.t.Helper()
+	if err := os.WriteFile(r.dir+"/config/more.yaml", []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 func (r *rig) addr(i int) string   { return fmt.Sprintf("%s.%d:8890", r.subnet, i) }
 func (r *rig) data(i int) string   { return fmt.Sprintf("%s/n%d", r.dir, i) }
 func (r *rig) logDir(i int) string { return fmt.Sprintf("%s/log%d", r.dir, i) }

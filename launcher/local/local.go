@@ -27,10 +27,10 @@ const startLimit = 8
 
 // Options are what a Launcher is made of. All are required.
 type Options struct {
-	Base     string          // holds <cluster>/<machine>; see DefaultBase
-	Cluster  string          // UUID
-	Machines func() []string // those that this host plays, in order
-	URLs     func() []string // gateways that wrappers dial
+	Base     string                        // holds <cluster>/<machine>; see DefaultBase
+	Cluster  string                        // UUID
+	Machines func() []string               // those that this host plays, in order
+	URLs     func(*saltpeter.Job) []string // gateways that the job's wrappers dial
 	Token    func(saltpeter.LaunchID) string
 	Pin      string // of the wrapper CA
 }
@@ -103,7 +103,7 @@ func (l *Launcher) start(ctx context.Context, launch *saltpeter.Launch, job *sal
 	}
 	cmd := exec.CommandContext(ctx, job.WrapperPath, "launch",
 		"--id", launch.ID.String(), "--machine", machine, "--cluster", l.o.Cluster,
-		"--urls", strings.Join(l.o.URLs(), ","), "--token", l.o.Token(launch.ID), "--pin", l.o.Pin,
+		"--urls", strings.Join(l.o.URLs(job), ","), "--token", l.o.Token(launch.ID), "--pin", l.o.Pin,
 		"--window", window.String(), "--identity", "ed25519-file", "--key", m.key, "--state", m.state)
 	cmd.Env = environment(os.Environ())
 	cmd.Dir = "/"

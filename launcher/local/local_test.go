@@ -64,7 +64,7 @@ func TestPublishStartsTheWrapperPerMachine(t *testing.T) {
 	if err := os.WriteFile(script, []byte("#!/bin/sh\necho \"$@\" >> "+base+"/args\ntest \"$5\" != bad || { echo broken; exit 1; }\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	l := New(Options{Base: base, Cluster: "c", Machines: func() []string { return nil }, URLs: func() []string { return []string{"wss://h:1"} },
+	l := New(Options{Base: base, Cluster: "c", Machines: func() []string { return nil }, URLs: func(*saltpeter.Job) []string { return []string{"wss://h:1"} },
 		Token: func(saltpeter.LaunchID) string { return "tok" }, Pin: "pin"})
 	job := &saltpeter.Job{WrapperPath: script}
 	launch := &saltpeter.Launch{ID: 1_795_392_000_000_000, Machines: []string{"a", "b/c"}}
