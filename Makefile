@@ -22,7 +22,8 @@ build: ## build saltpeter, spctl and sp_wrapper into bin/ (sp_wrapper also for a
 	$(GOBUILD) -o bin/sp_wrapper ./cmd/sp_wrapper
 	GOARCH=arm64 $(GOBUILD) -o bin/sp_wrapper-linux-arm64 ./cmd/sp_wrapper
 
-test: build ## all tests, with a minute of crash points
+test: build ## all tests, with a minute of crash points (as root it installs what they need of the system)
+	@.ci/needs
 	go test -timeout 6m $(TESTFLAGS) ./...
 
 race: ## all tests under the race detector
