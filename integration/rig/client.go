@@ -18,7 +18,7 @@ type page[T any] struct {
 	Next  string `json:"next_cursor"`
 }
 
-// Run, target and skip are what the API tells of the record.
+// Run is what the API tells of a run.
 type Run struct {
 	ID        string     `json:"id"`
 	Job       string     `json:"job"`
@@ -32,6 +32,7 @@ type Run struct {
 	KilledBy  string     `json:"killed_by"`
 }
 
+// Target is what it tells of one of its machines.
 type Target struct {
 	Machine  string `json:"machine"`
 	State    string `json:"state"`
@@ -45,6 +46,7 @@ type Target struct {
 	TwoHosts bool   `json:"two_hosts"`
 }
 
+// skip is what it tells of a series of ticks without a run.
 type skip struct {
 	Reason string    `json:"reason"`
 	First  time.Time `json:"first"`

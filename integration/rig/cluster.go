@@ -58,6 +58,8 @@ func NewCluster(dir string, bin Binaries, nodes int, jobs []*Job, extra string) 
 }
 
 func (c *Cluster) configDir() string { return filepath.Join(c.Dir, "config") }
+
+// LedgerDir holds a ledger for each machine.
 func (c *Cluster) LedgerDir() string { return filepath.Join(c.Dir, "ledgers") }
 
 // WriteConfig writes the files, whole at once.

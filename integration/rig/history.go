@@ -55,6 +55,7 @@ func NewHistory() *History {
 	return &History{Started: map[string]string{}, refused: map[string]bool{}, killed: map[string]bool{}}
 }
 
+// Down notes a time in which a node was not working.
 func (h *History) Down(from, to time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -120,6 +121,7 @@ func (o *Operator) start(ctx context.Context, job string) (string, error) {
 	return r.ID, nil
 }
 
+// Kill kills a run, which may have ended.
 func (o *Operator) Kill(ctx context.Context, id string) error {
 	o.H.mu.Lock()
 	o.H.killed[id] = true
@@ -138,6 +140,7 @@ func windowPath(scope, name string) string {
 	return "/maintenance/" + scope + "/" + name
 }
 
+// Maintain sets a maintenance without end; scope is all, job, or machine.
 func (o *Operator) Maintain(ctx context.Context, scope, name string) (*Span, error) {
 	s := &Span{scope: scope, name: name, onSent: time.Now()}
 	o.H.mu.Lock()

@@ -33,8 +33,8 @@ type line struct {
 	end                    bool
 }
 
-// execution is a command's life as the ledger has it.
-type execution struct {
+// Execution is a command's life as the ledger has it.
+type Execution struct {
 	Start line
 	end   *line
 }
@@ -43,12 +43,12 @@ type execution struct {
 type Key struct{ Instance, Machine string }
 
 // ReadLedgers gives all executions. A line that can't be read is an error: they are written with one call and synced.
-func ReadLedgers(dir string) (map[Key][]execution, error) {
+func ReadLedgers(dir string) (map[Key][]Execution, error) {
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[Key][]execution)
+	out := make(map[Key][]Execution)
 	for _, f := range files {
 		b, err := os.ReadFile(filepath.Join(dir, f.Name()))
 		if err != nil {
@@ -78,10 +78,10 @@ func parseLine(text string) (l line, err error) {
 	return l, nil
 }
 
-func enter(all map[Key][]execution, l line) error {
+func enter(all map[Key][]Execution, l line) error {
 	k := Key{l.instance, l.machine}
 	if !l.end {
-		all[k] = append(all[k], execution{Start: l})
+		all[k] = append(all[k], Execution{Start: l})
 		return nil
 	}
 	for i := range all[k] {

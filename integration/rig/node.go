@@ -89,6 +89,7 @@ func (n *Node) Pid() int {
 	return 0
 }
 
+// Signal sends a signal to the node itself, not to a program around it.
 func (n *Node) Signal(s syscall.Signal) error {
 	if pid := n.Pid(); pid > 0 {
 		return syscall.Kill(pid, s)
@@ -96,6 +97,7 @@ func (n *Node) Signal(s syscall.Signal) error {
 	return os.ErrProcessDone
 }
 
+// Alive reports whether the process has not ended.
 func (n *Node) Alive() bool {
 	if n.Proc == nil {
 		return false

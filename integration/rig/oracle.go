@@ -16,7 +16,7 @@ type Evidence struct {
 	Targets map[string][]Target // by run id
 	skips   map[string][]skip   // by job
 	output  map[Key][]byte
-	ledger  map[Key][]execution
+	ledger  map[Key][]Execution
 	Crashed map[Key]bool // by launch and machine: this wrapper was to be killed
 }
 

@@ -43,19 +43,19 @@ func flawless() Evidence {
 		},
 		skips:   map[string][]skip{"a": {{Reason: "overlap", First: *second(20), Last: *second(20), Count: 1}}},
 		output:  map[Key][]byte{},
-		ledger:  map[Key][]execution{},
+		ledger:  map[Key][]Execution{},
 		Crashed: map[Key]bool{{"L4", "m1"}: true},
 	}
 	executed := func(id, machine string, job *Job, from, to float64, code int) {
 		k := Key{id, machine}
-		x := execution{Start: line{Job: job.Name, instance: id, machine: machine, nanos: second(from).UnixNano()}}
+		x := Execution{Start: line{Job: job.Name, instance: id, machine: machine, nanos: second(from).UnixNano()}}
 		e.output[k] = Output(id, machine, job.Bytes)
 		if to > 0 {
 			x.end = &line{Job: job.Name, nanos: second(to).UnixNano(), code: code}
 		} else {
 			e.output[k] = e.output[k][:2]
 		}
-		e.ledger[k] = []execution{x}
+		e.ledger[k] = []Execution{x}
 	}
 	executed("a_10", "m1", a, 10.2, 25, 0)
 	executed("a_30", "m1", a, 30.2, 31, 3)
@@ -136,7 +136,7 @@ func TestLedgerLines(t *testing.T) {
 			t.Errorf("%q is taken as %+v", bad, l)
 		}
 	}
-	all := map[Key][]execution{}
+	all := map[Key][]Execution{}
 	if err := enter(all, line{instance: "a_1", machine: "m1", pid: 1, end: true}); err == nil {
 		t.Error("an end without a start is taken")
 	}

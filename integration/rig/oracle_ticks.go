@@ -82,7 +82,7 @@ func (o *oracle) holds(j *Job, at time.Time, reason string) bool {
 
 // overlaps holds a job without overlap to one command at a time on each machine.
 func (o *oracle) overlaps(j *Job) {
-	byMachine := make(map[string][]execution)
+	byMachine := make(map[string][]Execution)
 	for k, all := range o.ledger {
 		for _, e := range all {
 			if e.Start.Job == j.Name {
@@ -91,7 +91,7 @@ func (o *oracle) overlaps(j *Job) {
 		}
 	}
 	for m, list := range byMachine {
-		slices.SortFunc(list, func(a, b execution) int { return int(a.Start.nanos - b.Start.nanos) })
+		slices.SortFunc(list, func(a, b Execution) int { return int(a.Start.nanos - b.Start.nanos) })
 		for i := 1; i < len(list); i++ {
 			if before := list[i-1]; before.end != nil && before.end.nanos > list[i].Start.nanos {
 				o.add("overlap", time.Unix(0, list[i].Start.nanos), "%s on %s began while %s ran", list[i].Start.instance, m, before.Start.instance)
