@@ -67,7 +67,7 @@ crashpoints: ## kill and stop nodes and wrappers at every named point, judge by 
 
 torture: build ## hurt three nodes for SECONDS (600): killed, stopped, cut off, disks frozen, full and failing; needs root (SEED=n: the same plan)
 	go build -o bin/torture ./integration/torture
-	bin/torture -seconds $(or $(SECONDS),600) $(if $(SEED),-seed $(SEED))
+	bin/torture -seconds $(or $(SECONDS),600) $(if $(SEED),-seed $(SEED)) $(if $(JOBS),-jobs $(JOBS))
 
 planted: ## plant each known bug in a copy of the tree: does the test that it names notice? (BUG=name: one)
 	PLANTED=$(or $(BUG),all) go test -count=1 -timeout 20m -v -run TestPlanted ./integration/planted

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,7 +32,7 @@ func run() int {
 	fs := flag.NewFlagSet("torture", flag.ContinueOnError)
 	fs.IntVar(&s.seconds, "seconds", 600, "how long nodes are hurt; every kind of fault comes once, whatever the time")
 	fs.Uint64Var(&s.seed, "seed", 0, "seed of the plan (0: one is drawn)")
-	fs.IntVar(&s.jobs, "jobs", 60, "jobs that are due every second")
+	fs.IntVar(&s.jobs, "jobs", rate(), "jobs that are due every second")
 	fs.StringVar(&s.dir, "dir", "", "where data goes (default: a temporary directory; short, since it holds unix sockets)")
 	fs.BoolVar(&s.inner, "inner", false, "for this program's own use")
 	if err := fs.Parse(os.Args[1:]); err != nil {
@@ -49,6 +52,10 @@ func run() int {
 	return fail(outside(ctx, s))
 }
 
+// rate is how many jobs are due every second by default: sixty, or what the cores can carry. A run costs about 30 ms of a core,
+// most of it for the five programs that the wrapper and the command are.
+func rate() int { return min(60, 15*runtime.NumCPU()) }
+
 var errFound = errors.New("promises were broken")
 
 func fail(err error) int {
@@ -63,7 +70,6 @@ func fail(err error) int {
 
 // inside does the work, in the namespaces.
 func inside(ctx context.Context, s settings) error {
-	goAhead()
 	bin, err := rig.Build(s.dir+"/bin", "")
 	if err != nil {
 		return err
@@ -72,10 +78,15 @@ func inside(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
+	if !goAhead(filepath.Base(s.dir)) {
+		t.log("no control group can be made here: a busy host may cost the nodes their leader")
+	}
+	t.log("seed %d, %d jobs every second, data in %s", s.seed, s.jobs, s.dir)
 	results, err := t.run(ctx)
 	t.clean()
 	if err != nil {
-		return fmt.Errorf("%w; again: make torture SECONDS=%d SEED=%d; data in %s", err, s.seconds, s.seed, s.dir)
+		load, _ := os.ReadFile("/proc/loadavg")
+		return fmt.Errorf("%w; load of the host %s; again: make torture SECONDS=%d SEED=%d; data in %s", err, strings.TrimSpace(string(load)), s.seconds, s.seed, s.dir)
 	}
 	if broken := report(os.Stdout, s, results); broken > 0 {
 		return fmt.Errorf("%w: %d times; again: make torture SECONDS=%d SEED=%d; data in %s", errFound, broken, s.seconds, s.seed, s.dir)

@@ -40,14 +40,6 @@ func checkNeeds() error {
 	return nil
 }
 
-// goAhead gives the nodes the cores before what they start and before whatever else this host is doing: three nodes on one
-// host would otherwise lose their leader whenever others are busy, and that is not what is tried here. Kernels that group
-// processes by their session compare groups, the others processes.
-func goAhead() {
-	_ = os.WriteFile("/proc/self/autogroup", []byte("-15"), 0o644)
-	_ = syscall.Setpriority(syscall.PRIO_PGRP, 0, -10)
-}
-
 var errEnded = errors.New("the inner program ended with an error")
 
 // outside runs the program again in namespaces of its own, waits for it, and ends what it left.
@@ -80,6 +72,7 @@ func outside(ctx context.Context, s settings) error {
 		err = end(cmd.Process, ended)
 	}
 	rig.KillLeft(s.dir)
+	leaveNothing(filepath.Base(s.dir))
 	if err != nil {
 		return fmt.Errorf("%w: %w", errEnded, err)
 	}

@@ -39,6 +39,10 @@ func newTorture(s settings, bin rig.Binaries) (*torture, error) {
 	c.Played = played(s.jobs)
 	t := &torture{s: s, began: time.Now(), c: c, h: rig.NewHistory(), rand: rand.New(rand.NewPCG(s.seed, 4))}
 	t.op, t.long = &rig.Operator{C: c, H: t.h, P: "k"}, &rig.Operator{C: c, H: t.h, P: "l"}
+	c.Wrapper = filepath.Join(s.dir, "wrapper.sh")
+	if err := os.WriteFile(c.Wrapper, []byte(shim(bin.Wrapper)), 0o755); err != nil {
+		return nil, err
+	}
 	return t, c.WriteConfig()
 }
 
