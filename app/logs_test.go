@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,64 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/fsm"
-	"github.com/syscollective/saltpeter/internal/entry"
-	"github.com/syscollective/saltpeter/internal/outlog"
 	"github.com/syscollective/saltpeter/sinks"
 )
-
-// applied drives a state machine without a cluster.
-type applied struct {
-	t     *testing.T
-	a     *App
-	index uint64
-}
-
-func newApplied(t *testing.T) *applied {
-	a := &App{changes: newChanges()}
-	a.machine = fsm.New(fsm.Options{FS: outlog.NewLossy(1), Dir: "/d", Changed: a.changes.add})
-	t.Cleanup(func() {
-		if err := a.machine.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return &applied{t: t, a: a}
-}
-
-func (d *applied) do(c fsm.Command) any {
-	d.t.Helper()
-	b, err := fsm.Encode(fsm.Envelope{Millis: time.Now().UnixMilli(), Actor: "tester"}, c)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	d.index++
-	got, ok := d.a.machine.Apply(&raft.Log{Index: d.index, Term: 1, Data: entry.Append(nil, b)}).([]any)
-	if !ok || len(got) != 1 {
-		d.t.Fatalf("%T: %v", c, d.a.machine.Err())
-	}
-	if r, refused := got[0].(*fsm.Refusal); refused {
-		d.t.Fatalf("%T: %+v", c, r)
-	}
-	return got[0]
-}
-
-// job puts a job in force.
-func (d *applied) job(j *saltpeter.Job) {
-	d.t.Helper()
-	enc, err := j.Encode()
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	d.do(&fsm.PutDefinitions{Encoded: [][]byte{enc}})
-	settings, err := json.Marshal(saltpeter.DefaultSettings())
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	d.do(&fsm.ApplyConfig{ID: "1", Last: true, Settings: settings, Jobs: []saltpeter.JobDigest{{Name: j.Name, Digest: saltpeter.DigestOf(enc)}}})
-}
 
 // granted starts a run by hand, and has a wrapper with nonce 1 win it on machine m.
 func (d *applied) granted(job string) saltpeter.TargetRef {
@@ -112,8 +57,7 @@ func TestLogsDoNotDependOnWhenTheyAreWritten(t *testing.T) {
 		defer synctest.Wait()
 		defer cancel()
 		d := newApplied(t)
-		d.job(&saltpeter.Job{Name: "slow", Targets: []string{"*"}, TargetType: "glob", UseWrapper: true, Start: saltpeter.StartClaim, OutputLimit: 1 << 20,
-			Schedule: saltpeter.Schedule{Sec: "0", Min: "*", Hour: "*", Dom: "*", Mon: "*", Dow: "*", Year: "*"}})
+		d.force(testJob("slow"))
 		ref := d.granted("slow")
 		fast := d.follow(ctx, filepath.Join(dir, "fast"))
 		d.say(ref, saltpeter.Word{Kind: saltpeter.WordOutput, Seq: 1, Data: []byte("begin\rBEGIN\n")},
