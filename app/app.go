@@ -55,6 +55,7 @@ type Seams struct {
 	Identity wsgateway.Identity
 	Gossip   Gossip // with Listen, none if nil
 
+	Machine  func(*fsm.Options)
 	FSM      func(*fsm.Machine) raft.FSM
 	Cluster  func(*cluster.Config)
 	Gateway  func(*wsgateway.Config)
@@ -193,8 +194,12 @@ func (a *App) openRecord() error {
 	if disk == nil {
 		disk = outlog.OS()
 	}
-	a.machine = fsm.New(fsm.Options{FS: disk, Dir: filepath.Join(n.DataDir, "segments"), Changed: a.changes.add,
-		Output: outlog.Options{Origin: a.ident.NodeID}, Feed: outlog.Options{Origin: a.ident.NodeID}})
+	opts := fsm.Options{FS: disk, Dir: filepath.Join(n.DataDir, "segments"), Changed: a.changes.add,
+		Output: outlog.Options{Origin: a.ident.NodeID}, Feed: outlog.Options{Origin: a.ident.NodeID}}
+	if a.opts.Seams.Machine != nil {
+		a.opts.Seams.Machine(&opts)
+	}
+	a.machine = fsm.New(opts)
 	cfg := cluster.Config{
 		ID: a.ident.NodeID, Name: n.Name, ClusterID: a.ident.ClusterID, Dir: filepath.Join(n.DataDir, "raft"), Memory: a.opts.Seams.Memory, FSM: a.machine,
 		Advertise: a.ident.NodeID, Peers: a.opts.Peers, Timings: a.opts.Timings,

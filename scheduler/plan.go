@@ -82,7 +82,7 @@ func (p *planner) sync(v View, bad func(job string, err error)) (latest int64) {
 	return latest
 }
 
-// reload takes over what the view says of one job.
+// reload takes over what the view says of one job. It is queued again even where the planner has its mark right.
 func (p *planner) reload(v View, name string, bad func(job string, err error)) {
 	j := p.jobs[name]
 	st, ok := v.Job(name)
@@ -91,6 +91,9 @@ func (p *planner) reload(v View, name string, bad func(job string, err error)) {
 			p.drop(name, j)
 		}
 		return
+	}
+	if j != nil {
+		j.mark = st.Mark - 1 // so that it has moved
 	}
 	p.load(st, bad)
 }
@@ -146,7 +149,8 @@ func (p *planner) next() (int64, bool) {
 }
 
 // due plans everything that is due at now, in the order of the ticks, at most maxClaims of it. Without a launcher
-// ticks are skipped for that reason.
+// ticks are skipped for that reason. What follows a series of skips waits until settle has its answer: where a wrong clock
+// has claimed the series' first tick, the others are not decided, and a claim behind them would carry the mark past them.
 func (p *planner) due(now time.Time, launcher bool) []saltpeter.Claim {
 	var claims []saltpeter.Claim
 	count := 0
@@ -161,10 +165,10 @@ func (p *planner) due(now time.Time, launcher bool) []saltpeter.Claim {
 		switch {
 		case j.next <= old:
 			c.Skip = saltpeter.SkipMissed
-			more = j.series(&c, old, maxCount-count)
+			j.series(&c, old, maxCount-count)
 		case !launcher:
 			c.Skip = saltpeter.SkipNoLauncher
-			more = j.series(&c, now.Unix(), maxCount-count)
+			j.series(&c, now.Unix(), maxCount-count)
 		default:
 			c.Cause = causeTick
 			if now.Sub(time.Unix(j.next, 0)) > late {
@@ -200,14 +204,11 @@ func ceil(t time.Time) int64 {
 }
 
 // series extends a skip over all ticks up to a second, at most limit of them.
-func (j *planned) series(c *saltpeter.Claim, until int64, limit int) (more bool) {
-	more = true
-	for more && j.next <= until && c.Count < uint64(limit) {
+func (j *planned) series(c *saltpeter.Claim, until int64, limit int) {
+	for more := true; more && j.next <= until && c.Count < uint64(limit); more = j.step() {
 		c.Last = j.next
 		c.Count++
-		more = j.step()
 	}
-	return more
 }
 
 // settle takes the record's answers to claims. It gives the runs that were claimed, and whether something has to be
@@ -215,28 +216,17 @@ func (j *planned) series(c *saltpeter.Claim, until int64, limit int) (more bool)
 func (p *planner) settle(v View, claims []saltpeter.Claim, results []saltpeter.ClaimResult, bad func(job string, err error)) (runs []uint64, again bool) {
 	for i, r := range results {
 		switch r.Outcome {
-		case saltpeter.ClaimRun:
-			runs = append(runs, r.Run)
-			again = p.rest(v, &claims[i], bad) || again
-		case saltpeter.ClaimSkipped:
-			again = p.rest(v, &claims[i], bad) || again
+		case saltpeter.ClaimRun, saltpeter.ClaimSkipped:
+			if r.Outcome == saltpeter.ClaimRun {
+				runs = append(runs, r.Run)
+			}
+			if claims[i].Count > 0 { // a series: it goes on where the mark is now
+				p.reload(v, claims[i].Job, bad)
+			}
 		default: // the view knows more than the planner did
 			p.reload(v, claims[i].Job, bad)
 			again = true
 		}
 	}
 	return runs, again
-}
-
-// rest plans again what is left of a series whose first tick was decided before: marks that a wrong clock had carried ahead
-// were pulled back behind it.
-func (p *planner) rest(v View, c *saltpeter.Claim, bad func(job string, err error)) bool {
-	if c.Last <= c.Tick {
-		return false
-	}
-	if st, ok := v.Job(c.Job); !ok || st.Mark >= c.Last {
-		return false
-	}
-	p.reload(v, c.Job, bad)
-	return true
 }

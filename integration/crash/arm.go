@@ -36,6 +36,7 @@ func nodeID(i int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", 
 func crashLog(n *rig.Node) string      { return filepath.Join(n.C.Dir, n.Name+".crash") }
 func armFile(n *rig.Node) string       { return filepath.Join(n.C.Dir, n.Name+".arm") }
 func wrapperArm(c *rig.Cluster) string { return filepath.Join(c.Dir, "wrapper.arm") }
+func clockFile(c *rig.Cluster) string  { return filepath.Join(c.Dir, "clock") }
 func armedLog(c *rig.Cluster) string   { return filepath.Join(c.Dir, "wrapper.armed") }
 func wrapperLog(c *rig.Cluster) string { return filepath.Join(c.Dir, "wrapper.crash") }
 

@@ -23,7 +23,11 @@ func (ch *chain) hurt(ctx context.Context, cs Case) (hit int, err error) {
 	if hit, err = ch.hurtNode(ctx, p, cs); err != nil {
 		return hit, err
 	}
-	return hit, ch.settle(ctx)
+	err = ch.settle(ctx)
+	if p.provoke == byDeath {
+		err = errors.Join(err, ch.keepAll(ctx))
+	}
+	return hit, err
 }
 
 func findPoint(name string) (point, bool) {
@@ -94,7 +98,7 @@ func (ch *chain) hurtNode(ctx context.Context, p point, cs Case) (int, error) {
 		if err := ch.provoke(ctx, p, setting, struck); err != nil {
 			return 0, err
 		}
-		for again := time.Now().Add(reprod); len(struck()) == 0 && time.Now().Before(again); {
+		for again := time.Now().Add(p.provoke.patience()); len(struck()) == 0 && time.Now().Before(again); {
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
@@ -149,8 +153,15 @@ func (ch *chain) mend(ctx context.Context, struck []*rig.Node, action string, fr
 
 // provoke arms nodes, and does what makes the point be passed.
 func (ch *chain) provoke(ctx context.Context, p point, setting string, struck func() []*rig.Node) error {
-	if p.provoke == byStart || p.provoke == byReturn && len(ch.c.Nodes) == 1 {
+	switch {
+	case p.provoke == byStart, p.provoke == byReturn && len(ch.c.Nodes) == 1:
 		return ch.restart(ctx, setting, struck)
+	case p.provoke == byClock:
+		return ch.turnClocks(ctx, p, setting)
+	case p.provoke == byDeath:
+		if err := ch.fillUp(ctx); err != nil {
+			return err
+		}
 	}
 	armed, err := ch.choose(ctx, p)
 	if err != nil {
@@ -165,6 +176,8 @@ func (ch *chain) provoke(ctx context.Context, p point, setting string, struck fu
 	case byEdit:
 		ch.c.Edition++
 		return ch.c.WriteConfig()
+	case byDeath:
+		return ch.keep(keptBytes)
 	case bySilence:
 		return os.WriteFile(wrapperArm(ch.c), []byte("claim.before:kill"), 0o644)
 	case byWindow:

@@ -1,6 +1,9 @@
 package crash
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // point is one place at which a process can be hurt.
 type point struct {
@@ -18,16 +21,30 @@ const (
 	byReturn              // wrappers come back to a node
 	bySilence             // a wrapper dies before its start claim
 	byWindow              // a maintenance is set and lifted
+	byDeath               // old output is dropped
+	byClock               // a clock was ahead
 )
 
-// commands lists every command that a cluster proposes in the time of a chain. The others: CompactOutput needs 16 MiB of dead
-// output, PullMarks a clock that was wrong, BeginEpoch a restored backup, which this program can't do yet.
+// patience is how long a point is waited for before it is provoked again.
+func (p provocation) patience() time.Duration {
+	switch p {
+	case byDeath: // a configuration, then the leader's housekeeping every 5 s
+		return 13 * time.Second
+	case byClock: // a node alone looks at its clock for 10 s before it believes it
+		return 20 * time.Second
+	default:
+		return 6 * time.Second
+	}
+}
+
+// commands lists every command that a cluster proposes in the time of a chain. BeginEpoch is missing: it needs a restored
+// backup, which this program can't do yet.
 var commands = map[string]provocation{
 	"ClaimRuns": byItself, "SetTargets": byItself, "LaunchBatch": byItself, "StartTarget": byItself, "Report": byItself,
 	"EndRun": byItself, "StartRun": byItself, "Kill": byItself, "Retain": byItself, "RefuseLock": byItself,
 	"SetWindow": byWindow, "LiftWindow": byWindow,
 	"PutDefinitions": byEdit, "ApplyConfig": byEdit, "SetNode": byEdit,
-	"InitCluster": byStart, "EndTargets": bySilence,
+	"InitCluster": byStart, "EndTargets": bySilence, "CompactOutput": byDeath, "PullMarks": byClock,
 }
 
 // requests lists the requests to the leader.

@@ -92,16 +92,20 @@ func (s *Sweep) Run(ctx context.Context) ([]Result, error) {
 	return slices.Concat(results...), err
 }
 
-// chains cuts the cases into chains of one size of cluster. Neighbours in the list go to different chains, so that what hurts
-// one thing again and again is spread.
+// chains cuts the cases into chains of one size of cluster; those with wrong clocks are chains of their own. Neighbours in the
+// list go to different chains, so that what hurts one thing again and again is spread.
 func (s *Sweep) chains() [][]Case {
-	bySize := make(map[int][]Case)
+	byKind := make(map[int][]Case)
 	for _, c := range s.Cases {
-		bySize[c.Nodes] = append(bySize[c.Nodes], c)
+		kind := 2 * c.Nodes
+		if c.provocation() == byClock {
+			kind++
+		}
+		byKind[kind] = append(byKind[kind], c)
 	}
 	var out [][]Case
-	for _, size := range slices.Sorted(maps.Keys(bySize)) {
-		list := bySize[size]
+	for _, kind := range slices.Sorted(maps.Keys(byKind)) {
+		list := byKind[kind]
 		n := (len(list) + s.Length - 1) / s.Length
 		cut := make([][]Case, n)
 		for i, c := range list {

@@ -6,11 +6,28 @@ import (
 	"github.com/syscollective/saltpeter/integration/rig"
 )
 
+// Names that provocations need.
+const (
+	jobBulk = "bulk" // started by hand for its output
+	jobTick = "tick" // due every second
+)
+
+// clockWorkload is what runs while clocks are wrong: a clock that is set ahead makes all that is due until then due at once.
+func clockWorkload() []*rig.Job {
+	return []*rig.Job{
+		{Name: jobTick, Every: 1, Targets: "m1", Machines: 1, Bytes: 100, Overlap: true},
+		{Name: "slow", Every: 2, Targets: "m1,m2", Machines: 2, Bytes: 3000, Seconds: 2.5},
+		{Name: "nograce", Every: 5, Targets: "m3", Machines: 1, Bytes: 10, Overlap: true, NoGrace: true},
+		{Name: rig.JobHand, Targets: "m1,m3", Machines: 2, Bytes: 2000, Seconds: 0.5, Overlap: true},
+		{Name: rig.JobLong, Targets: "m2", Machines: 1, Bytes: 400, Seconds: 300, Overlap: true},
+	}
+}
+
 // workload gives jobs that together use every command: short and long ones, some with output, failing ones, some that meet a
 // held lock, match nothing, run into their timeout, or are started by hand alone. The load stays below a core.
 func workload(r *rand.Rand) []*rig.Job {
 	return []*rig.Job{
-		{Name: "tick", Every: 1, Targets: "m1", Machines: 1, Bytes: 100, Overlap: true},
+		{Name: jobTick, Every: 1, Targets: "m1", Machines: 1, Bytes: 100, Overlap: true},
 		{Name: "slow", Every: 2, Targets: "m1,m2", Machines: 2, Bytes: 3000 + r.IntN(3000), Seconds: 2.5},
 		{Name: "chatty", Every: 5, Targets: "m2", Machines: 1, Bytes: 150_000, Seconds: 1.5, Code: 3, Overlap: true},
 		{Name: "nograce", Every: 3, Targets: "m3", Machines: 1, Bytes: 10, Overlap: true, NoGrace: true},
@@ -22,5 +39,6 @@ func workload(r *rand.Rand) []*rig.Job {
 		{Name: "late", Every: 15, Targets: "m3", Machines: 1, Bytes: 100, Seconds: 60, Timeout: 1, Overlap: true},
 		{Name: rig.JobHand, Targets: "m1,m3", Machines: 2, Bytes: 2000, Seconds: 0.5, Overlap: true},
 		{Name: rig.JobLong, Targets: "m2", Machines: 1, Bytes: 400, Seconds: 300, Overlap: true},
+		{Name: jobBulk, Targets: "m3", Machines: 1, Bytes: 240_000, Overlap: true},
 	}
 }

@@ -146,7 +146,8 @@ func (c *Cluster) insist(ctx context.Context, method, path string, body any, hea
 	}
 }
 
-func (c *Cluster) get(ctx context.Context, path string, out any) error {
+// Get reads an answer of whichever node serves.
+func (c *Cluster) Get(ctx context.Context, path string, out any) error {
 	b, err := c.do(ctx, http.MethodGet, path, nil, nil)
 	if err != nil {
 		return err

@@ -26,8 +26,9 @@ type Cluster struct {
 	extra   string // more lines of saltpeter_config
 	Played  int    // machines: m1, m2, …
 
-	turn    atomic.Uint32 // of requests
-	Edition int           // of the job whose definition changes
+	turn        atomic.Uint32 // of requests
+	Edition     int           // of the job whose definition changes
+	OutputTotal int           // in bytes; 0 = the default
 }
 
 // subnets gives every cluster of this process and of others on this host addresses of its own.
@@ -74,6 +75,9 @@ func (c *Cluster) WriteConfig() error {
   heartbeat: 1
   kill_grace: 2
 %s`, MachineNames(1, c.Played), c.Wrapper, filepath.Join(c.Dir, "wrapper-log"), c.extra)
+	if c.OutputTotal > 0 {
+		fmt.Fprintf(&b, "  output_limit: %d\n  output_total: %d\n", c.OutputTotal/2, c.OutputTotal)
+	}
 	for _, j := range c.jobs {
 		b.WriteString(j.yaml(c))
 	}
@@ -107,7 +111,7 @@ func (c *Cluster) StartAll(ctx context.Context) error {
 func (c *Cluster) InForce(ctx context.Context) error {
 	return WaitFor(ctx, time.Minute, "configuration in force", func() error {
 		var page page[struct{}]
-		if err := c.get(ctx, "/jobs?limit=1000", &page); err != nil {
+		if err := c.Get(ctx, "/jobs?limit=1000", &page); err != nil {
 			return err
 		}
 		if len(page.Items) != len(c.jobs) {

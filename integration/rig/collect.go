@@ -48,6 +48,45 @@ func (c *Cluster) Collect(ctx context.Context, h *History, end *Span) (Evidence,
 	return e, c.collectTargets(ctx, &e)
 }
 
+// Finished reads the runs that are over and adds them to what was read before.
+func (c *Cluster) Finished(ctx context.Context, into *Evidence) error {
+	now := Evidence{Targets: map[string][]Target{}, output: map[Key][]byte{}}
+	runs, err := List[Run](ctx, c, "/runs")
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
+		if r.Ended != nil {
+			now.runs = append(now.runs, r)
+		}
+	}
+	if err := c.collectTargets(ctx, &now); err != nil {
+		return err
+	}
+	now.Add(into)
+	*into = now
+	return nil
+}
+
+// Add adds the runs of another evidence that this one has not.
+func (e *Evidence) Add(other *Evidence) {
+	known := make(map[string]bool)
+	for _, r := range e.runs {
+		known[r.ID] = true
+	}
+	for _, r := range other.runs {
+		if known[r.ID] {
+			continue
+		}
+		e.runs = append(e.runs, r)
+		e.Targets[r.ID] = other.Targets[r.ID]
+		for _, t := range e.Targets[r.ID] {
+			k := Key{r.ID, t.Machine}
+			e.output[k] = other.output[k]
+		}
+	}
+}
+
 // collectTargets reads machines and outputs, from all nodes in turns.
 func (c *Cluster) collectTargets(ctx context.Context, e *Evidence) error {
 	targets, outputs := make([][]Target, len(e.runs)), make([]map[Key][]byte, len(e.runs))

@@ -161,7 +161,7 @@ func (o *oracle) target(j *Job, r *Run, t *Target) {
 	if t.TwoHosts {
 		bad("G4", "two hosts are said to use the id")
 	}
-	if r.Scheduled != nil && len(starts) > 0 && starts[0].Start.nanos < r.Scheduled.UnixNano() {
+	if r.Scheduled != nil && len(starts) > 0 && starts[0].Start.nanos < r.Scheduled.Add(-o.history.wrongBy(*r.Scheduled)).UnixNano() {
 		bad("G2", "it was started before its tick")
 	}
 	if len(starts) > 0 && o.closed(t.Machine, *r.Claimed, time.Unix(0, starts[0].Start.nanos)) {

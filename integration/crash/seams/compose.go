@@ -4,6 +4,7 @@ package seams
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -25,8 +26,11 @@ func Compose(o *app.Options) error {
 	if err != nil {
 		return err
 	}
-	if err := static(o, os.Getenv); err != nil {
+	if err := errors.Join(static(o, os.Getenv), segments(o, os.Getenv)); err != nil {
 		return err
+	}
+	if path := os.Getenv("SP_CLOCK"); path != "" {
+		o.Seams.Wall = func() time.Time { return time.Now().Add(wrongBy(path)) }
 	}
 	o.Seams.FSM = func(m *fsm.Machine) raft.FSM { return machine{m, c} }
 	o.Seams.Proposer = func(p app.Proposer) app.Proposer { return proposer{p, c} }
@@ -57,6 +61,33 @@ func static(o *app.Options, getenv func(string) string) error {
 		o.Timings.SnapshotLogs, o.Timings.SnapshotEvery, o.Timings.TrailingLogs = n, time.Second, n/2
 	}
 	return nil
+}
+
+// segments makes the segments of output so small that some of them are dead before long.
+func segments(o *app.Options, getenv func(string) string) error {
+	text := getenv("SP_SEGMENT_BYTES")
+	if text == "" {
+		return nil
+	}
+	n, err := strconv.ParseInt(text, 10, 32)
+	if err != nil {
+		return fmt.Errorf("read SP_SEGMENT_BYTES: %w", err)
+	}
+	o.Seams.Machine = func(m *fsm.Options) { m.Output.SegmentBytes = n }
+	return nil
+}
+
+// wrongBy reads how far the wall clock is ahead. Without the file, or while it is being written, the clock is right.
+func wrongBy(path string) time.Duration {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	d, err := time.ParseDuration(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0
+	}
+	return d
 }
 
 type proposer struct {
