@@ -13,7 +13,7 @@ func TestDemo(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	d.formed()
-	if out := d.mustRun("spctl status"); !strings.Contains(out, "demo.yaml") && !strings.Contains(out, "jobs") {
+	if out := d.mustRun("spctl status"); !strings.Contains(out, "3 nodes · leader n") || !strings.Contains(out, "4 · 0 paused") {
 		t.Errorf("status: %s", out)
 	}
 	if out := d.mustRun("spctl cluster status"); !strings.Contains(out, "(3 voters) · HEALTHY") {

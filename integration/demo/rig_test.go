@@ -211,8 +211,11 @@ func (d *demo) mustRun(part string) string {
 	return d.mustType(d.printed(part))
 }
 
+// healthy waits until every node serves and sees three voters.
 func (d *demo) healthy() {
 	d.t.Helper()
+	each := "for a in ${SPCTL_ADDR//,/ }; do spctl --addr $a jobs > /dev/null || exit 1; done"
+	d.waitFor("three nodes that serve", func() bool { _, code := d.typed(each); return code == 0 })
 	d.waitFor("healthy cluster", func() bool {
 		out, _ := d.typed("spctl cluster status")
 		return strings.Contains(out, "(3 voters) · HEALTHY")
