@@ -25,6 +25,9 @@ type identity struct {
 	Found   bool   `json:"found,omitempty"`   // it is to write the first entry of its cluster's log
 	Log     bool   `json:"log,omitempty"`     // it has a log; if that is gone the node may not go on under its id
 	Removed string `json:"removed,omitempty"` // why it is no member any more
+
+	Recovered bool   `json:"recovered,omitempty"` // it was made the only member by hand and begins a new epoch when it leads
+	Epoch     uint64 `json:"epoch,omitempty"`     // that one, once it is known
 }
 
 // standing is what a node is to a cluster. Only a restart of the node changes it.
@@ -64,29 +67,40 @@ func (id *identity) save(dir string) error {
 // loadIdentity reads node.json of the data directory, or writes it: with the ids that are given, else with new ones. A
 // node that is to join others has no cluster at first.
 func loadIdentity(dir, nodeID, clusterID string, join bool) (identity, error) {
-	path := nodeFile(dir)
-	var id identity
-	text, err := os.ReadFile(path)
-	switch {
-	case err == nil:
-		if err := json.Unmarshal(text, &id); err != nil || id.NodeID == "" {
-			return id, fmt.Errorf("read %s: it does not name a node and a cluster", path)
-		}
+	id, known, err := readIdentity(dir)
+	if err != nil {
+		return id, err
+	}
+	if known {
 		if nodeID != "" && id.NodeID != nodeID || clusterID != "" && id.ClusterID != clusterID {
 			return id, fmt.Errorf("data directory %s belongs to node %s of cluster %s", dir, id.NodeID, id.ClusterID)
 		}
 		if id.ClusterID != "" || join {
 			return id, nil
 		}
-	case !errors.Is(err, fs.ErrNotExist):
-		return id, fmt.Errorf("read node identity: %w", err)
-	default:
+	} else {
 		id.NodeID = orUUID(nodeID)
 	}
 	if !join {
 		id.ClusterID = orUUID(clusterID)
 	}
 	return id, id.save(dir)
+}
+
+// readIdentity reads node.json; known is false where there is none.
+func readIdentity(dir string) (id identity, known bool, err error) {
+	path := nodeFile(dir)
+	text, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return id, false, nil
+	case err != nil:
+		return id, false, fmt.Errorf("read node identity: %w", err)
+	}
+	if err := json.Unmarshal(text, &id); err != nil || id.NodeID == "" {
+		return id, false, fmt.Errorf("read %s: it does not name a node and a cluster", path)
+	}
+	return id, true, nil
 }
 
 func orUUID(id string) string {

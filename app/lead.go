@@ -27,6 +27,9 @@ func (a *App) lead(ctx context.Context, term uint64) error {
 	if _, err := rec.do(ctx, cluster.Normal, &fsm.InitCluster{ClusterID: a.ident.ClusterID}); err != nil {
 		return endOfLead(ctx, err)
 	}
+	if err := a.finishRecovery(ctx, rec); err != nil {
+		return endOfLead(ctx, err)
+	}
 	for anew := false; ; anew = true {
 		if err := a.leadEpoch(ctx, rec, anew); !errors.Is(err, errNewEpoch) {
 			return err

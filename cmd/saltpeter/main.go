@@ -31,6 +31,9 @@ func main() {
 }
 
 func run() int {
+	if len(os.Args) > 1 && os.Args[1] == "recover" {
+		return recoverNode(os.Args[2:])
+	}
 	fs := pflag.NewFlagSet("saltpeter", pflag.ContinueOnError)
 	config.AddFlags(fs)
 	if err := fs.Parse(os.Args[1:]); err != nil {
@@ -55,13 +58,18 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := serve(ctx, node); err != nil {
-		fmt.Fprintf(os.Stderr, "error: %v\n", err)
-		if e, ok := errors.AsType[*saltpeter.Error](err); ok && e.Hint != "" {
-			fmt.Fprintf(os.Stderr, "  %s\n", e.Hint)
-		}
+		explain(err)
 		return exitFailed
 	}
 	return 0
+}
+
+// explain prints an error and the next step.
+func explain(err error) {
+	fmt.Fprintf(os.Stderr, "error: %v\n", err)
+	if e, ok := errors.AsType[*saltpeter.Error](err); ok && e.Hint != "" {
+		fmt.Fprintf(os.Stderr, "  %s\n", e.Hint)
+	}
 }
 
 // report prints problems of the node's own settings and says whether one forbids the start.
