@@ -262,6 +262,7 @@ func (a *App) Run(ctx context.Context) error {
 	g.Go(func() error { return a.gossip.Run(ctx) })
 	if a.serves() {
 		g.Go(func() error { return a.introduce(ctx) })
+		g.Go(func() error { return a.watchKeys(ctx) })
 		g.Go(func() error { return a.fetchSegments(ctx) })
 		g.Go(func() error { return a.jobLogs().Run(ctx) })
 	}

@@ -44,6 +44,9 @@ var errNewEpoch = errors.New("a new epoch began")
 // happened: the files are the configuration, so what the restored record has in force gives way to them.
 func (a *App) leadEpoch(ctx context.Context, rec record, anew bool) error {
 	begun := a.changes.epoch()
+	if err := a.nameLaunchKey(ctx, rec); err != nil {
+		return endOfLead(ctx, err)
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return endOfLead(ctx, a.scheduler.Lead(ctx, rec.term)) })
 	g.Go(func() error { return a.enforceFiles(ctx, anew) })
@@ -69,7 +72,7 @@ func (a *App) keepHouse(ctx context.Context, rec record) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := a.retain(ctx, rec); err != nil {
+		if err := errors.Join(a.retain(ctx, rec), a.nameLaunchKey(ctx, rec)); err != nil {
 			return endOfLead(ctx, err)
 		}
 		if from, to, ok := a.machine.Output().HalfDead(); ok {
@@ -110,11 +113,8 @@ func (a *App) launcherFor(set *saltpeter.Settings) scheduler.Launcher {
 		return nil
 	}
 	var l scheduler.Launcher = local.New(local.Options{
-		Base: a.localBase(), Cluster: a.ident.ClusterID, Pin: a.ring.Pin().String(), URLs: a.gatewayURLs,
+		Base: a.localBase(), Cluster: a.ident.ClusterID, URLs: a.gatewayURLs, Secrets: a.launchSecrets,
 		Machines: func() []string { return localMachines(set) },
-		Token: func(id saltpeter.LaunchID) string {
-			return a.ring.StartToken(a.machine.View().Epoch(), a.ident.ClusterID, id.String())
-		},
 	})
 	if a.opts.Seams.Launcher != nil {
 		l = a.opts.Seams.Launcher(l)

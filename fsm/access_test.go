@@ -158,6 +158,9 @@ func TestLaunchesKeepTheirKey(t *testing.T) {
 	if n := len(w.m.state.launchKeys); n != 2 || key(under) != "old" {
 		t.Fatalf("%d series, the long run's %q", n, key(under))
 	}
+	if use := w.m.View().KeysInUse(); len(use) != 1 || len(use["old"]) != 1 || use["old"][0].Job != "long" {
+		t.Fatalf("in use: %v", use)
+	}
 	mustRefuse(t, w.plan(&SetLaunchKey{}), saltpeter.CodeInvalid)
 	stale := w.env()
 	stale.Term = w.term + 1

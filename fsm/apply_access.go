@@ -126,16 +126,13 @@ func newest(list []saltpeter.LaunchKey) string {
 	return list[len(list)-1].Key
 }
 
-// neededKeys gives a copy of the series of keys without those under which no unfinished run was launched.
+// neededKeys gives a copy of the series of keys without those under which nothing was launched that is still going on.
 func (s *state) neededKeys() []saltpeter.LaunchKey {
 	used := make(map[int]bool)
-	s.unfinished.Scan(func(num uint64, _ struct{}) bool {
-		if r, ok := s.runs.Get(num); ok {
-			for _, b := range r.Batches {
-				used[s.launchKeyAt(b.Launch)] = true
-			}
+	s.scanLiving(func(r *run) {
+		for _, b := range r.Batches {
+			used[s.launchKeyAt(b.Launch)] = true
 		}
-		return true
 	})
 	var list []saltpeter.LaunchKey
 	for i, k := range s.launchKeys {
@@ -144,6 +141,19 @@ func (s *state) neededKeys() []saltpeter.LaunchKey {
 		}
 	}
 	return list
+}
+
+// scanLiving gives the runs of which wrappers may still have something to tell, each at least once: those that are unfinished,
+// and those with a machine that came back.
+func (s *state) scanLiving(f func(*run)) {
+	each := func(num uint64, _ struct{}) bool {
+		if r, ok := s.runs.Get(num); ok {
+			f(r)
+		}
+		return true
+	}
+	s.unfinished.Scan(each)
+	s.backs.Scan(each)
 }
 
 // launchKeyAt gives the position of a launch's key in the series, -1 where none was named.

@@ -243,6 +243,20 @@ func (v *View) LaunchKey(id saltpeter.LaunchID) string {
 	return ""
 }
 
+// KeysInUse gives by key the runs that were launched under it and are still going on, in no order; the empty key stands for
+// launches from before any was named.
+func (v *View) KeysInUse() map[string][]*saltpeter.Run {
+	out := make(map[string][]*saltpeter.Run)
+	v.s.scanLiving(func(r *run) {
+		for _, b := range r.Batches {
+			if key := v.LaunchKey(b.Launch); !slices.Contains(out[key], &r.Run) {
+				out[key] = append(out[key], &r.Run)
+			}
+		}
+	})
+	return out
+}
+
 // NewestLaunchKey gives the id of the key under which launches are made now.
 func (v *View) NewestLaunchKey() string { return newest(v.s.launchKeys) }
 

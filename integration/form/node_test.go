@@ -1,6 +1,7 @@
 package form
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -36,6 +37,7 @@ type rig struct {
 	dir    string
 	subnet string
 	nodes  map[int]*node
+	keys   map[int]string // files of nodes that have one of their own
 }
 
 // node is one process.
@@ -53,7 +55,7 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, dir: dir, nodes: map[int]*node{}, subnet: fmt.Sprintf("127.%d.%d", 100+os.Getpid()%150, 1+os.Getpid()/150%250)}
+	r := &rig{t: t, dir: dir, nodes: map[int]*node{}, keys: map[int]string{}, subnet: fmt.Sprintf("127.%d.%d", 100+os.Getpid()%150, 1+os.Getpid()/150%250)}
 	t.Cleanup(r.end)
 	build := exec.Command("go", "build", "-o", dir+"/bin/", "./cmd/saltpeter", "./cmd/sp_wrapper", "./cmd/spctl")
 	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
@@ -94,7 +96,7 @@ func (r *rig) start(i int, join ...string) {
 		r.t.Fatal(err)
 	}
 	defer out.Close()
-	args := []string{"-c", r.dir + "/config", "--key-file", r.dir + "/key", "--name", fmt.Sprintf("n%d", i), "--bind", fmt.Sprintf("%s.%d", r.subnet, i),
+	args := []string{"-c", r.dir + "/config", "--key-file", cmp.Or(r.keys[i], r.dir+"/key"), "--name", fmt.Sprintf("n%d", i), "--bind", fmt.Sprintf("%s.%d", r.subnet, i),
 		"--data-dir", r.data(i), "--socket", socket, "-l", r.logDir(i), "--local-state", r.dir + "/machines", "--node-file", r.dir + "/node.yaml"}
 	if len(join) > 0 {
 		args = append(args, "--join", strings.Join(join, ","))

@@ -163,6 +163,26 @@ func TestStartTokens(t *testing.T) {
 	}
 }
 
+func TestLaunchesUnderAKeyOfTheList(t *testing.T) {
+	old, both := mustRing(t, fixed(1)), mustRing(t, fixed(2), fixed(1))
+	if both.Newest() == old.Newest() || !both.Lists(old.Newest()) || !both.Lists("") || old.Lists(both.Newest()) {
+		t.Fatal("the rings don't know what they list")
+	}
+	token, pin, ok := both.Launch(old.Newest(), 4, "c", "l")
+	if !ok || pin != old.Pin() || token != old.StartToken(4, "c", "l") {
+		t.Errorf("under the old key: %q, %s, %t", token, pin, ok)
+	}
+	for _, id := range []string{"", both.Newest()} {
+		token, pin, ok = both.Launch(id, 4, "c", "l")
+		if !ok || pin != both.Pin() || token != both.StartToken(4, "c", "l") {
+			t.Errorf("under %q: %q, %s, %t", id, token, pin, ok)
+		}
+	}
+	if token, _, ok := old.Launch(both.Newest(), 4, "c", "l"); ok || token != "" {
+		t.Error("a launch under a key that is not listed")
+	}
+}
+
 func TestPinRoundTrip(t *testing.T) {
 	pin := mustRing(t, fixed(1)).Pin()
 	got, err := ParsePin(pin.String())

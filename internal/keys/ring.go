@@ -139,6 +139,35 @@ func (r *Ring) GossipKeys() [][]byte {
 	return keys
 }
 
+// Newest is the id of the key that this node uses: 16 hex digits, which don't give it away.
+func (r *Ring) Newest() string { return r.sets[0].id }
+
+// Lists reports whether the key with an id is listed.
+func (r *Ring) Lists(id string) bool {
+	_, ok := r.set(id)
+	return ok
+}
+
+// set finds what a listed key gives; an empty id stands for the newest.
+func (r *Ring) set(id string) (derived, bool) {
+	for _, d := range r.sets {
+		if d.id == id || id == "" {
+			return d, true
+		}
+	}
+	return derived{}, false
+}
+
+// Launch gives what a launch carries that is made under the key with an id, empty for the newest: a start token for it, and
+// the pin of that key's wrapper CA. ok is false if the key is not listed.
+func (r *Ring) Launch(id string, epoch uint64, cluster, launch string) (token string, pin Pin, ok bool) {
+	d, ok := r.set(id)
+	if !ok {
+		return "", Pin{}, false
+	}
+	return d.token(epoch, cluster, launch), Pin(d.gateway.spki()), true
+}
+
 // Pin is the pin of the newest key's wrapper CA, which launches carry: the SHA-256 of its public key (SPKI).
 func (r *Ring) Pin() Pin { return Pin(r.sets[0].gateway.spki()) }
 

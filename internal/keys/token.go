@@ -14,7 +14,11 @@ var ErrToken = errors.New("start token refused")
 // StartToken is the token that a launch carries: it is good only for asking to start that launch, in that epoch of that
 // cluster. It has 43 characters of URL-safe base64 and no expiry of its own: the launch has one.
 func (r *Ring) StartToken(epoch uint64, cluster, launch string) string {
-	return base64.RawURLEncoding.EncodeToString(r.sets[0].mac(epoch, cluster, launch))
+	return r.sets[0].token(epoch, cluster, launch)
+}
+
+func (d derived) token(epoch uint64, cluster, launch string) string {
+	return base64.RawURLEncoding.EncodeToString(d.mac(epoch, cluster, launch))
 }
 
 // VerifyStart checks a token against all listed keys. It returns nil or ErrToken.

@@ -31,8 +31,8 @@ type Options struct {
 	Cluster  string                        // UUID
 	Machines func() []string               // those that this host plays, in order
 	URLs     func(*saltpeter.Job) []string // gateways that the job's wrappers dial
-	Token    func(saltpeter.LaunchID) string
-	Pin      string // of the wrapper CA
+	// Secrets gives what a launch carries: its start token and the pin of the wrapper CA.
+	Secrets func(saltpeter.LaunchID) (token, pin string, err error)
 }
 
 // Launcher starts wrappers on this host.
@@ -101,9 +101,13 @@ func (l *Launcher) start(ctx context.Context, launch *saltpeter.Launch, job *sal
 	if err != nil {
 		return fmt.Errorf("prepare machine %s: %w", machine, err)
 	}
+	token, pin, err := l.o.Secrets(launch.ID)
+	if err != nil {
+		return err
+	}
 	cmd := exec.CommandContext(ctx, job.WrapperPath, "launch",
 		"--id", launch.ID.String(), "--machine", machine, "--cluster", l.o.Cluster,
-		"--urls", strings.Join(l.o.URLs(job), ","), "--token", l.o.Token(launch.ID), "--pin", l.o.Pin,
+		"--urls", strings.Join(l.o.URLs(job), ","), "--token", token, "--pin", pin,
 		"--window", window.String(), "--identity", "ed25519-file", "--key", m.key, "--state", m.state)
 	cmd.Env = environment(os.Environ())
 	cmd.Dir = "/"

@@ -65,7 +65,7 @@ func TestPublishStartsTheWrapperPerMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := New(Options{Base: base, Cluster: "c", Machines: func() []string { return nil }, URLs: func(*saltpeter.Job) []string { return []string{"wss://h:1"} },
-		Token: func(saltpeter.LaunchID) string { return "tok" }, Pin: "pin"})
+		Secrets: func(saltpeter.LaunchID) (string, string, error) { return "tok", "pin", nil }})
 	job := &saltpeter.Job{WrapperPath: script}
 	launch := &saltpeter.Launch{ID: 1_795_392_000_000_000, Machines: []string{"a", "b/c"}}
 	for range 2 {
