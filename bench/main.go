@@ -54,6 +54,8 @@ func programs() []program {
 		{"runs", "runs per second through one node", 15 * time.Minute, runs},
 		{"cluster-runs", "runs per second through three nodes", 20 * time.Minute, clusterRuns},
 		{"cluster-push", "the same as push, on three nodes", 6 * time.Minute, clusterPush},
+		{"cluster-words", "acked words per second through three nodes beside a bare prototype of three", 8 * time.Minute, clusterWords},
+		{"cluster-pages", "pages of 50 jobs of 5,000 on a follower, stale and strong", 5 * time.Minute, clusterPages},
 		{"cluster-join", "a fresh node joins with 2 GiB of output while 200 runs a second go on", 15 * time.Minute, clusterJoin},
 		{"words", "acked words per second beside a bare prototype", 8 * time.Minute, words},
 	}

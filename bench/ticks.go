@@ -114,7 +114,7 @@ func (b *bench) bareCommits(name string, commands []rig.Command) (time.Duration,
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return 0, err
 	}
-	r, err := rig.OpenRaft(dir)
+	r, err := rig.OpenRaft(rig.BareSpec{Dir: dir})
 	if err != nil {
 		return 0, err
 	}

@@ -20,10 +20,11 @@ import (
 	"github.com/syscollective/saltpeter/internal/wire"
 )
 
-// Raft is one bare voter on disk with a state machine that does nothing.
+// Raft is a bare voter on disk with a state machine that does nothing.
 type Raft struct {
 	raft  *raft.Raft
 	store *raftboltdb.BoltStore
+	trans *raft.NetworkTransport // nil without a network
 }
 
 type nothing struct{}
@@ -34,38 +35,78 @@ func (nothing) Restore(rc io.ReadCloser) error      { return rc.Close() }
 func (nothing) Persist(s raft.SnapshotSink) error   { return s.Close() }
 func (nothing) Release()                            {}
 
-// OpenRaft opens a bare voter in a directory that exists and is empty, and waits until it leads.
-func OpenRaft(dir string) (*Raft, error) {
-	store, err := raftboltdb.New(raftboltdb.Options{Path: filepath.Join(dir, "bare.db"),
+// BareSpec is what a bare voter is made of.
+type BareSpec struct {
+	Dir    string   // exists and is empty
+	Self   string   // host:port of its transport
+	Voters []string // of all; none = alone, without a network
+}
+
+// OpenRaft opens a bare voter. One that is alone leads when this returns.
+func OpenRaft(spec BareSpec) (*Raft, error) {
+	store, err := raftboltdb.New(raftboltdb.Options{Path: filepath.Join(spec.Dir, "bare.db"),
 		BoltOptions: &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType}})
 	if err != nil {
 		return nil, err
 	}
-	conf := raft.DefaultConfig()
-	conf.LocalID, conf.Logger = "bare", hclog.NewNullLogger()
-	addr, trans := raft.NewInmemTransport("bare")
-	snaps := raft.NewInmemSnapshotStore()
-	err = raft.BootstrapCluster(conf, store, store, snaps, trans, raft.Configuration{Servers: []raft.Server{{ID: "bare", Address: addr}}})
+	r := &Raft{store: store}
+	trans, voters, err := r.network(spec)
 	if err != nil {
-		return nil, errors.Join(err, store.Close())
+		return nil, errors.Join(err, r.Close())
 	}
-	r, err := raft.NewRaft(conf, nothing{}, store, store, snaps, trans)
-	if err != nil {
-		return nil, errors.Join(err, store.Close())
+	conf := raft.DefaultConfig()
+	conf.LocalID, conf.Logger = raft.ServerID(trans.LocalAddr()), hclog.NewNullLogger()
+	snaps := raft.NewInmemSnapshotStore()
+	if err := raft.BootstrapCluster(conf, store, store, snaps, trans, raft.Configuration{Servers: voters}); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	if r.raft, err = raft.NewRaft(conf, nothing{}, store, store, snaps, trans); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	if len(voters) > 1 {
+		return r, nil
 	}
 	select {
-	case <-r.LeaderCh():
-		return &Raft{raft: r, store: store}, nil
+	case <-r.raft.LeaderCh():
+		return r, nil
 	case <-time.After(time.Minute):
-		return nil, errors.Join(fmt.Errorf("no leader: %w", errStuck), r.Shutdown().Error(), store.Close())
+		return nil, errors.Join(fmt.Errorf("no leader: %w", errStuck), r.Close())
 	}
 }
+
+func (r *Raft) network(spec BareSpec) (raft.Transport, []raft.Server, error) {
+	if len(spec.Voters) == 0 {
+		addr, trans := raft.NewInmemTransport("bare")
+		return trans, []raft.Server{{ID: raft.ServerID(addr), Address: addr}}, nil
+	}
+	var voters []raft.Server
+	for _, v := range spec.Voters {
+		voters = append(voters, raft.Server{ID: raft.ServerID(v), Address: raft.ServerAddress(v)})
+	}
+	trans, err := raft.NewTCPTransport(spec.Self, nil, 3, 10*time.Second, io.Discard)
+	if err == nil {
+		r.trans = trans
+	}
+	return trans, voters, err
+}
+
+// Leads says whether it leads, as far as it knows.
+func (r *Raft) Leads() bool { return r.raft.State() == raft.Leader }
 
 // Commit commits one entry.
 func (r *Raft) Commit(entry []byte) error { return r.raft.Apply(entry, 0).Error() }
 
 // Close stops it.
-func (r *Raft) Close() error { return errors.Join(r.raft.Shutdown().Error(), r.store.Close()) }
+func (r *Raft) Close() error {
+	var errs []error
+	if r.raft != nil {
+		errs = append(errs, r.raft.Shutdown().Error())
+	}
+	if r.trans != nil {
+		errs = append(errs, r.trans.Close())
+	}
+	return errors.Join(append(errs, r.store.Close())...)
+}
 
 // bareRaft is the role of the bare prototype: what arrives over WebSockets goes into raft entries, up to 1,024 words or 256
 // KiB in one and two entries in flight, and is acked cumulatively once it is committed. There is no state machine.
@@ -105,12 +146,12 @@ const (
 )
 
 func (b *bareRaft) begin(raw json.RawMessage, _ teller) (any, error) {
-	var dir string
-	if err := json.Unmarshal(raw, &dir); err != nil {
+	var spec BareSpec
+	if err := json.Unmarshal(raw, &spec); err != nil {
 		return nil, err
 	}
 	var err error
-	if b.raft, err = OpenRaft(dir); err != nil {
+	if b.raft, err = OpenRaft(spec); err != nil {
 		return nil, err
 	}
 	b.touched = make(map[*bareConn]uint64)
@@ -213,7 +254,11 @@ func (c *bareConn) writeAcks() {
 	}
 }
 
-func (b *bareRaft) ops() map[string]op { return common() }
+func (b *bareRaft) ops() map[string]op {
+	all := common()
+	all["leads"] = func(json.RawMessage) (any, error) { return b.raft.Leads(), nil }
+	return all
+}
 
 func (b *bareRaft) end() error {
 	if b.raft == nil {

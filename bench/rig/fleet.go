@@ -74,6 +74,7 @@ func (f *fleet) ops() map[string]op {
 	all := common()
 	all["win"] = with(f.win)
 	all["push"] = with(f.push)
+	all["pace"] = with(f.pace)
 	all["send"] = with(f.sendAll)
 	all["live"] = with(f.live)
 	all["lives"] = func(json.RawMessage) (any, error) {
@@ -206,7 +207,7 @@ type Pushed struct {
 
 func (f *fleet) push(p Push) (any, error) {
 	var mu sync.Mutex
-	var out Pushed
+	var words atomic.Uint64
 	var all []time.Duration
 	until := time.Now().Add(p.For)
 	var g errgroup.Group
@@ -214,21 +215,55 @@ func (f *fleet) push(p Push) (any, error) {
 		g.Go(func() error {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			words, sample, err := h.push(until, p.Size, p.Window)
+			acked, sample, err := h.push(until, p.Size, p.Window)
+			words.Add(acked)
 			mu.Lock()
 			defer mu.Unlock()
-			out.Words += words
 			all = append(all, sample...)
 			return err
 		})
 	}
 	err := g.Wait()
-	out.Bytes = out.Words * uint64(p.Size)
+	times := pushedOf(all, p.Size)
+	return Pushed{Words: words.Load(), Bytes: words.Load() * uint64(p.Size), P50: times.P50, P99: times.P99}, err
+}
+
+// Pace has every session send a word now and then.
+type Pace struct {
+	For, Every time.Duration
+	Size       int
+}
+
+func (f *fleet) pace(p Pace) (any, error) {
+	var mu sync.Mutex
+	var all []time.Duration
+	until := time.Now().Add(p.For)
+	var g errgroup.Group
+	for i, h := range f.peers {
+		g.Go(func() error {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			// They are spread evenly over the interval.
+			time.Sleep(p.Every * time.Duration(i) / time.Duration(len(f.peers)))
+			took, err := h.paced(until, p.Every, p.Size)
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, took...)
+			return err
+		})
+	}
+	err := g.Wait()
+	return pushedOf(all, p.Size), err
+}
+
+// pushedOf makes figures of the times from word to ack, one for each word.
+func pushedOf(all []time.Duration, size int) Pushed {
+	out := Pushed{Words: uint64(len(all)), Bytes: uint64(len(all) * size)}
 	if len(all) > 0 {
 		slices.Sort(all)
 		out.P50, out.P99 = all[len(all)/2], all[len(all)*99/100]
 	}
-	return out, err
+	return out
 }
 
 // Lives counts whole lives.

@@ -24,7 +24,7 @@ type teller func(event string, body any)
 
 // Roles are what a process may be started as.
 func roles() map[string]role {
-	return map[string]role{"node": new(node), "fleet": new(fleet), "bare-ws": new(bareWS), "bare-raft": new(bareRaft)}
+	return map[string]role{"node": new(node), "fleet": new(fleet), "bare-ws": new(bareWS), "bare-raft": new(bareRaft), "bare-http": new(bareHTTP)}
 }
 
 // Play makes this process the named role until in ends.

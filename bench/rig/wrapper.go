@@ -225,6 +225,27 @@ func (p *peer) push(until time.Time, size, window int) (acked uint64, sample []t
 	}
 }
 
+// paced sends a word at a time and waits for its ack, until a time. It gives the time of each.
+func (p *peer) paced(until time.Time, every time.Duration, size int) (took []time.Duration, err error) {
+	data := make([]byte, size)
+	_, _ = rand.Read(data) // never fails
+	var buf []byte
+	for due := time.Now(); due.Before(until); due = due.Add(every) {
+		time.Sleep(time.Until(due))
+		began := time.Now()
+		if buf, err = p.output(buf, data); err != nil {
+			return took, err
+		}
+		for p.next <= p.seq {
+			if _, err := p.read(); err != nil {
+				return took, err
+			}
+		}
+		took = append(took, time.Since(began))
+	}
+	return took, nil
+}
+
 func pinned(pin string) (*tls.Config, error) {
 	parsed, err := keys.ParsePin(pin)
 	if err != nil {
