@@ -69,6 +69,9 @@ torture: build ## hurt three nodes for SECONDS (600): killed, stopped, cut off, 
 	go build -o bin/torture ./integration/torture
 	bin/torture -seconds $(or $(SECONDS),600) $(if $(SEED),-seed $(SEED)) $(if $(JOBS),-jobs $(JOBS))
 
+outage: ## kill one node, and three, for five minutes while forty commands run; stop wrappers for 90 s after their grant (8 minutes)
+	SP_OUTAGE=300 SP_WRAPPER_STOP=90 go test -count=1 -timeout 30m -v -run 'Outage|StoppedWrapper' ./integration/crash
+
 planted: ## plant each known bug in a copy of the tree: does the test that it names notice? (BUG=name: one)
 	PLANTED=$(or $(BUG),all) go test -count=1 -timeout 20m -v -run TestPlanted ./integration/planted
 

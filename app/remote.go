@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/api"
@@ -41,31 +42,47 @@ func (a *App) outputPiece(ask outputAsk) (outputPiece, error) {
 	return piece, nil
 }
 
-// lacksOutput reports whether this node waits for segments.
+// lacksOutput reports whether this node waits for segments, or for the index of those that it has just got.
 func (a *App) lacksOutput() bool {
 	store := a.machine.Output()
-	return store != nil && len(store.Missing()) > 0
+	return store != nil && !store.Complete()
 }
 
-// remote is a target's output as another node has it.
+// remote is a target's output as other nodes have it.
 type remote struct {
 	output
 	ctx  context.Context //nolint:containedctx // of the request that it was made for; io.ReaderAt takes none
-	from string
+	from string          // who answered last
 	seen outputPiece
 }
 
 // remoteOutput finds a node that has what this one lacks.
 func (a *App) remoteOutput(ctx context.Context, ref saltpeter.TargetRef) (api.Output, error) {
+	r := &remote{output: output{a, ref}, ctx: ctx}
+	seen, err := r.ask(0, 0)
+	if err != nil {
+		return nil, err
+	}
+	r.seen = seen
+	return r, nil
+}
+
+// ask asks the node that answered last, and the others if it answers no more.
+func (r *remote) ask(off int64, size int) (outputPiece, error) {
+	ids := r.a.others()
+	if i := slices.Index(ids, r.from); i > 0 {
+		ids[0], ids[i] = ids[i], ids[0]
+	}
 	var errs []error
-	for _, id := range a.others() {
-		seen, err := askPeer[outputPiece](ctx, a, id, peerOutput, outputAsk{Ref: ref})
+	for _, id := range ids {
+		piece, err := askPeer[outputPiece](r.ctx, r.a, id, peerOutput, outputAsk{Ref: r.ref, Off: off, Size: size})
 		if err == nil {
-			return &remote{output: output{a, ref}, ctx: ctx, from: id, seen: seen}, nil
+			r.from = id
+			return piece, nil
 		}
 		errs = append(errs, err)
 	}
-	return nil, &saltpeter.Error{Code: saltpeter.CodeNoLeader, Message: "this node has not fetched the output yet, and no other answers", Err: errors.Join(errs...),
+	return outputPiece{}, &saltpeter.Error{Code: saltpeter.CodeNoLeader, Message: "this node has not fetched the output yet, and no other answers", Err: errors.Join(errs...),
 		Hint: "try again, or ask another node"}
 }
 
@@ -79,7 +96,7 @@ func (r *remote) ReadAt(p []byte, off int64) (int, error) {
 func (r *remote) readThere(p []byte, off int64) (int, error) {
 	n := 0
 	for n < len(p) {
-		piece, err := askPeer[outputPiece](r.ctx, r.a, r.from, peerOutput, outputAsk{Ref: r.ref, Off: off + int64(n), Size: len(p) - n})
+		piece, err := r.ask(off+int64(n), len(p)-n)
 		if err != nil {
 			return n, err
 		}
@@ -95,7 +112,7 @@ func (r *remote) Size() int64 {
 	if !r.a.lacksOutput() {
 		return r.output.Size()
 	}
-	if seen, err := askPeer[outputPiece](r.ctx, r.a, r.from, peerOutput, outputAsk{Ref: r.ref}); err == nil {
+	if seen, err := r.ask(0, 0); err == nil {
 		r.seen = seen
 	}
 	return r.seen.Total

@@ -15,13 +15,23 @@ import (
 // must arrive, and nothing may be started twice.
 func TestOutage(t *testing.T) {
 	t.Parallel()
-	seconds := envNumber(t, "SP_OUTAGE", 30)
+	outage(t, 1, envNumber(t, "SP_OUTAGE", 30))
+}
+
+// TestOutageOfAllThree does so with three nodes, all of them.
+func TestOutageOfAllThree(t *testing.T) {
+	t.Parallel()
+	outage(t, 3, envNumber(t, "SP_OUTAGE", 20))
+}
+
+func outage(t *testing.T, nodes, seconds int) {
+	t.Helper()
 	jobs := []*rig.Job{
 		{Name: "ends-within", Targets: rig.MachineNames(1, 20), Machines: 20, Bytes: 300_000, Seconds: float64(seconds) * 0.6, Overlap: true},
 		{Name: "goes-on", Targets: rig.MachineNames(21, 40), Machines: 20, Bytes: 300_000, Seconds: float64(seconds) * 1.2, Overlap: true},
 		{Name: "scheduled", Every: 10, Targets: "m1", Machines: 1, Bytes: 10, Overlap: true, Grace: 20},
 	}
-	c, h := startCluster(t, jobs, "")
+	c, h := startCluster(t, nodes, jobs, "")
 	c.Played = 40
 	if err := c.WriteConfig(); err != nil {
 		t.Fatal(err)
@@ -52,10 +62,11 @@ func TestOutage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := c.Nodes[0]
 	from := time.Now()
-	if err := n.End(syscall.SIGKILL, 10*time.Second); err != nil {
-		t.Fatal(err)
+	for _, n := range c.Nodes {
+		if err := n.End(syscall.SIGKILL, 10*time.Second); err != nil {
+			t.Fatal(err)
+		}
 	}
 	time.Sleep(time.Duration(seconds) * time.Second)
 	if err := c.StartAll(t.Context()); err != nil {
@@ -87,7 +98,7 @@ func TestStoppedWrapperDoesNotExecute(t *testing.T) {
 	// grant.after is none of these: there the execution may be ahead of the reader that stops the process.
 	points := []string{"grant.before", "journal.before", "journal.after", "exec.before"}
 	jobs := []*rig.Job{{Name: rig.JobHand, Targets: "m1", Machines: 1, Bytes: 100, Overlap: true}}
-	c, h := startCluster(t, jobs, "  lost_after: 21\n")
+	c, h := startCluster(t, 1, jobs, "  lost_after: 21\n")
 	if err := c.StartAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -81,10 +81,10 @@ func traceJobs() []*rig.Job {
 	}
 }
 
-func startCluster(t *testing.T, jobs []*rig.Job, extra string) (*rig.Cluster, *rig.History) {
+func startCluster(t *testing.T, nodes int, jobs []*rig.Job, extra string) (*rig.Cluster, *rig.History) {
 	t.Helper()
 	dir := testDir(t)
-	c, err := pointedCluster(dir, built(t), 1, jobs, extra)
+	c, err := pointedCluster(dir, built(t), nodes, jobs, extra)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func judgeAtRest(t *testing.T, c *rig.Cluster, h *rig.History, op *rig.Operator)
 func TestSyncBetweenClaimAndGrant(t *testing.T) {
 	t.Parallel()
 	needStrace(t)
-	c, h := startCluster(t, traceJobs(), timings)
+	c, h := startCluster(t, 1, traceJobs(), timings)
 	trace := filepath.Join(c.Dir, "trace")
 	c.Env = []string{"SP_CRASHMARKS=1"}
 	n := c.Nodes[0]
@@ -198,7 +198,7 @@ func checkSyncs(t *testing.T, trace []traced) {
 func TestFailedSyncEndsTheNode(t *testing.T) {
 	t.Parallel()
 	needStrace(t)
-	c, h := startCluster(t, traceJobs(), timings)
+	c, h := startCluster(t, 1, traceJobs(), timings)
 	c.Env = []string{"SP_CRASHMARKS=1"}
 	if err := c.StartAll(t.Context()); err != nil {
 		t.Fatal(err)

@@ -84,6 +84,13 @@ func (s *Store) Missing() []SegmentInfo {
 	return l
 }
 
+// Complete reports whether reads work: no segment is missing, and the index of those that were is built.
+func (s *Store) Complete() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.complete
+}
+
 // Supply gives the store a segment that it lacks, from a peer's SegmentReader: its Info and its bytes from the first
 // on. What is wanted is checked against the manifest. ErrMismatch: the peer has something else (of another generation,
 // or damaged). ErrStale: it is wanted no more. After the last one, reads work; an ErrCorrupt then says that another

@@ -96,7 +96,13 @@ func TestMissingOutlivesACrash(t *testing.T) {
 		t.Fatalf("%d missing", n)
 	}
 	for len(b.Missing()) > 0 {
+		if b.Complete() {
+			t.Fatal("complete while something is missing")
+		}
 		must(t, fetch(a, b, b.Missing()[0]))
+	}
+	if !b.Complete() {
+		t.Fatal("not complete while nothing is missing")
 	}
 	m.check(t, b)
 }
