@@ -11,6 +11,8 @@ import (
 type Membership interface {
 	// Cluster tells how every member is, as far as they answer at once.
 	Cluster(ctx context.Context) (Cluster, error)
+	// Health looks for everything that somebody should do something about.
+	Health(ctx context.Context) (Health, error)
 	// Init makes this node the first of a cluster; the node begins again after the answer.
 	Init(ctx context.Context, by saltpeter.Actor) (ClusterBegun, error)
 	// Remove takes a member out, named by name or id; Leave takes this node out.
@@ -44,6 +46,28 @@ type ClusterMember struct {
 	SeenAddress string `json:"seen_address,omitempty"`
 }
 
+// Health is what the checks of a cluster found.
+type Health struct {
+	Healthy bool    `json:"healthy"` // no check failed; warnings are well enough
+	Checks  []Check `json:"checks"`  // the worst first
+}
+
+// The levels of a check.
+const (
+	LevelOK   = "ok"
+	LevelWarn = "warn"
+	LevelFail = "fail"
+)
+
+// Check is one thing that was looked at.
+type Check struct {
+	Level string `json:"level"` // "ok", "warn" or "fail"
+	Check string `json:"check"`
+	Node  string `json:"node,omitempty"` // that it is about; empty = the cluster
+	Text  string `json:"text"`           // what was found
+	Hint  string `json:"hint,omitempty"` // what to do
+}
+
 // ClusterBegun tells what a cluster is like that has just begun.
 type ClusterBegun struct {
 	ID      string `json:"id"`
@@ -74,6 +98,7 @@ func (s *Server) clusterRoutes() map[string]map[string]route {
 	post := func(h handler) map[string]route { return map[string]route{http.MethodPost: {handle: h}} }
 	return map[string]map[string]route{
 		"cluster":                 {http.MethodGet: {handle: (*call).getCluster, access: accessRead}},
+		"cluster/health":          {http.MethodGet: {handle: (*call).getHealth, access: accessRead}},
 		"cluster/init":            post((*call).initCluster),
 		"cluster/leave":           post((*call).leaveCluster),
 		"cluster/transfer-leader": post((*call).transferLeader),
@@ -83,6 +108,14 @@ func (s *Server) clusterRoutes() map[string]map[string]route {
 
 func (c *call) getCluster() error {
 	got, err := c.s.members.Cluster(c.r.Context())
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, got)
+}
+
+func (c *call) getHealth() error {
+	got, err := c.s.members.Health(c.r.Context())
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,12 @@ func (c clocks) Agreed(ctx context.Context) (ahead time.Duration, alone bool, er
 	return ahead, false, err
 }
 
+const (
+	// clockShown and clockLead are how far a clock may be off before that is a warning, and before it is a failure.
+	clockShown = time.Second
+	clockLead  = 5 * time.Second
+)
+
 // aheadOf gives how far this node's clock is ahead of the median of all that answered, from how far each of them, this
 // node's own included, is ahead of this node's. It takes a majority of the voters.
 func aheadOf(offsets []time.Duration, voters int) (time.Duration, error) {

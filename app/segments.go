@@ -21,6 +21,7 @@ const (
 	peerSegment byte = iota + 1
 	peerOutput
 	peerReport // how it is: see members.go
+	peerHealth // what may be wrong with it: see health.go
 )
 
 const (
@@ -55,6 +56,8 @@ func (a *App) servePeer(_ context.Context, kind byte, payload []byte) ([]byte, e
 		return answerPeer(payload, a.outputPiece)
 	case peerReport:
 		return answerPeer(payload, a.tell)
+	case peerHealth:
+		return answerPeer(payload, a.tellHealth)
 	default:
 		return nil, fmt.Errorf("question of kind %d", kind)
 	}

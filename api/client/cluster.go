@@ -13,6 +13,11 @@ func (c *Client) Cluster(ctx context.Context) (Answer[api.Cluster], error) {
 	return call[api.Cluster](ctx, c, request{method: http.MethodGet, path: "cluster"})
 }
 
+// Health tells what the node that answers finds wrong with the cluster.
+func (c *Client) Health(ctx context.Context) (Answer[api.Health], error) {
+	return call[api.Health](ctx, c, request{method: http.MethodGet, path: "cluster/health"})
+}
+
 // InitCluster makes the node the first of a cluster. It begins again after it has answered.
 func (c *Client) InitCluster(ctx context.Context) (Answer[api.ClusterBegun], error) {
 	return call[api.ClusterBegun](ctx, c, request{method: http.MethodPost, path: "cluster/init", body: struct{}{}})

@@ -47,6 +47,8 @@ func (c *cli) clusterCommand() *cobra.Command {
 	}, &cobra.Command{
 		Use: "members", Short: "List the members", Args: exactly(), RunE: c.asking(c.clusterMembers),
 	}, &cobra.Command{
+		Use: "health", Short: "Check all members; the exit code is 1 if a check fails", Args: exactly(), RunE: c.asking(c.clusterHealth),
+	}, &cobra.Command{
 		Use: "init", Short: "Make the node that is asked the first of a cluster: once, on one node", Args: exactly(), RunE: c.asking(c.clusterInit),
 	}, &cobra.Command{
 		Use: "transfer-leader [NODE]", Short: "Hand leadership to a node, or to any that can take it", Args: between(0, "NODE"), RunE: c.asking(c.transferLeader),
@@ -269,4 +271,34 @@ func (c *cli) gone(answer client.Answer[api.Removed], err error) error {
 		return c.printJSON(answer.Raw)
 	}
 	return c.print("%s is removed; %s left\n", printable(answer.Value.Name), plural(answer.Value.Voters, "voter"))
+}
+
+func (c *cli) clusterHealth(ctx context.Context, cl *client.Client, _ []string) error {
+	answer, err := cl.Health(ctx)
+	if err != nil {
+		return err
+	}
+	if c.json() {
+		err = c.printJSON(answer.Raw)
+	} else {
+		err = c.showHealth(&answer.Value)
+	}
+	if err == nil && !answer.Value.Healthy {
+		return exitError(exitFailed)
+	}
+	return err
+}
+
+func (c *cli) showHealth(h *api.Health) error {
+	colors := map[string]string{api.LevelOK: green, api.LevelWarn: yellow, api.LevelFail: red}
+	t := &table{head: []string{"LEVEL", "CHECK", "NODE", "FOUND"}}
+	for i := range h.Checks {
+		k := &h.Checks[i]
+		found := k.Text
+		if k.Hint != "" {
+			found += " — " + k.Hint
+		}
+		t.row(cell{k.Level, colors[k.Level]}, k.Check, k.Node, found)
+	}
+	return c.show(t)
 }

@@ -23,6 +23,14 @@ func (f *fakeMembers) Cluster(context.Context) (api.Cluster, error) {
 	}}, nil
 }
 
+func (f *fakeMembers) Health(context.Context) (api.Health, error) {
+	return api.Health{Checks: []api.Check{
+		{Level: api.LevelFail, Check: "member", Node: "sp-3", Text: "does not answer", Hint: "is it running? spctl cluster remove sp-3 if it is gone for good"},
+		{Level: api.LevelWarn, Check: "clock", Node: "sp-1", Text: "1.8s ahead (limit 1s)"},
+		{Level: api.LevelOK, Check: "leader", Text: "sp-2 leads"},
+	}}, nil
+}
+
 func (f *fakeMembers) Init(context.Context, saltpeter.Actor) (api.ClusterBegun, error) {
 	return api.ClusterBegun{}, saltpeter.Errorf(saltpeter.CodeConflict, "this node is a member of cluster prod with 3 nodes")
 }
@@ -57,6 +65,7 @@ func TestClusterCommands(t *testing.T) {
 	}{
 		"cluster-status":   {"cluster status", exitFailed},
 		"cluster-members":  {"cluster members", 0},
+		"cluster-health":   {"cluster health", exitFailed},
 		"cluster-init":     {"cluster init", exitConflict},
 		"cluster-remove":   {"cluster remove sp-3", exitConflict},
 		"cluster-force":    {"cluster remove sp-3 --force", 0},
