@@ -84,6 +84,9 @@ func inside(ctx context.Context, s settings) error {
 	t.log("seed %d, %d jobs every second, data in %s", s.seed, s.jobs, s.dir)
 	results, err := t.run(ctx)
 	t.clean()
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
 	if err != nil {
 		load, _ := os.ReadFile("/proc/loadavg")
 		return fmt.Errorf("%w; load of the host %s; again: make torture SECONDS=%d SEED=%d; data in %s", err, strings.TrimSpace(string(load)), s.seconds, s.seed, s.dir)

@@ -73,10 +73,13 @@ func outside(ctx context.Context, s settings) error {
 	}
 	rig.KillLeft(s.dir)
 	leaveNothing(filepath.Base(s.dir))
-	if err != nil {
+	if err != nil && ctx.Err() == nil { // the data of what failed is kept
 		return fmt.Errorf("%w: %w", errEnded, err)
 	}
-	return os.RemoveAll(s.dir)
+	if removed := os.RemoveAll(s.dir); err == nil {
+		return removed
+	}
+	return fmt.Errorf("%w: %w", errEnded, err)
 }
 
 // end asks the inner program to clean up, and gives it a minute.
