@@ -29,7 +29,7 @@ func goAhead(name string) (grouped bool) {
 	if path == "" || os.Mkdir(path, 0o755) != nil {
 		return false
 	}
-	for file, much := range map[string]string{"cpu.shares": "8192", "cpu.weight": "800"} { // of cgroups v1, v2
+	for file, much := range map[string]string{"cpu.shares": "4096", "cpu.weight": "400"} { // of cgroups v1, v2
 		if _, err := os.Stat(filepath.Join(path, file)); err == nil {
 			_ = os.WriteFile(filepath.Join(path, file), []byte(much), 0o644)
 		}
