@@ -42,7 +42,7 @@ bench-all: build ## measure nodes against their budgets, each beside its limit (
 	go run ./bench $(BENCHFLAGS) all
 
 bench-%: build
-	go run ./bench $(BENCHFLAGS) $*
+	go run ./bench $(BENCHFLAGS) $(if $(N),-n $(N)) $*
 
 tools: ## install the linters
 	@test -x $(GOBIN)/golangci-lint || go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)

@@ -29,6 +29,8 @@ type bench struct {
 	wrapper string // path of sp_wrapper
 	profile string // directory for profiles of the nodes, empty = none
 	long    bool
+	count   int    // of trials or pairs, 0 = the program's own
+	trials  string // file that keeps the trials of "failover"
 	table   *table
 	procs   []*rig.Proc // of the present program
 }
@@ -57,6 +59,8 @@ func programs() []program {
 		{"cluster-words", "acked words per second through three nodes beside a bare prototype of three", 8 * time.Minute, clusterWords},
 		{"cluster-pages", "pages of 50 jobs of 5,000 on a follower, stale and strong", 5 * time.Minute, clusterPages},
 		{"cluster-join", "a fresh node joins with 2 GiB of output while 200 runs a second go on", 15 * time.Minute, clusterJoin},
+		{"failover", "no leader after a stop, first start after a kill", 3 * time.Hour, failover},
+		{"reads", "write on one node, read on another, under leaders' deaths", time.Hour, reads},
 		{"words", "acked words per second beside a bare prototype", 8 * time.Minute, words},
 	}
 }
@@ -80,6 +84,8 @@ func run(args []string) int {
 	fs.StringVar(&b.wrapper, "wrapper", "bin/sp_wrapper", "the wrapper's binary")
 	fs.StringVar(&b.profile, "profile", "", "write CPU profiles of the nodes into this directory")
 	fs.BoolVar(&b.long, "long", false, "run \"runs\" and \"cluster-runs\" for ten minutes")
+	fs.IntVar(&b.count, "n", 0, "trials of \"failover\" (20 of each kind), pairs of \"reads\" (100,000)")
+	fs.StringVar(&b.trials, "trials", "bin/failover.trials", "file to which \"failover\" adds each trial; what is in it counts")
 	if err := fs.Parse(args); err != nil {
 		return 2
 	}

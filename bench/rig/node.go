@@ -241,11 +241,25 @@ func (n *node) ops() map[string]op {
 		defer cancel()
 		return n.cnode.Load().Barrier(ctx)
 	}
+	all["commits"] = with(n.commits)
 	all["claims"] = func(json.RawMessage) (any, error) { return n.claims.take() }
 	all["start"] = with(n.start)
 	all["output"] = with(n.output)
 	all["accept"] = with(n.accept)
 	return all
+}
+
+// commits has one entry after the other committed, by barriers of this node, and tells when each was (Unix nanoseconds).
+func (n *node) commits(span time.Duration) (any, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), span)
+	defer cancel()
+	var at []int64
+	for ctx.Err() == nil {
+		if _, err := n.cnode.Load().Barrier(ctx); err == nil {
+			at = append(at, time.Now().UnixNano())
+		}
+	}
+	return at, nil
 }
 
 // start starts a run of a job by hand.
