@@ -27,7 +27,7 @@ type Cluster struct {
 	ID      string          `json:"id"`
 	Leader  string          `json:"leader"` // name; empty if none is known
 	Term    uint64          `json:"term"`
-	Healthy bool            `json:"healthy"`  // there is a leader, and every member answers and votes
+	Healthy bool            `json:"healthy"`  // there is a leader, and every member answers, votes and has caught up
 	CanLose int             `json:"can_lose"` // voters that may still die before nothing starts any more
 	Voters  int             `json:"voters"`
 	Members []ClusterMember `json:"members"`

@@ -19,6 +19,10 @@ import (
 	"github.com/syscollective/saltpeter/internal/buildinfo"
 )
 
+// healthyLag is how many entries a member may be behind: one that came back is not asked for its log at once, and until it has
+// caught up nothing commits without the others.
+const healthyLag = 256
+
 // reportLimit is how long a node may take to tell how it is.
 const reportLimit = time.Second
 
@@ -119,7 +123,7 @@ func (c members) Cluster(ctx context.Context) (api.Cluster, error) {
 			out.Voters++
 		}
 		alive[m.ID] = reports[m.ID].ok
-		out.Healthy = out.Healthy && alive[m.ID] && m.Voter
+		out.Healthy = out.Healthy && alive[m.ID] && m.Voter && (one.Lag == nil || *one.Lag <= healthyLag)
 		out.Members = append(out.Members, one)
 	}
 	slices.SortFunc(out.Members, func(x, y api.ClusterMember) int { return strings.Compare(x.Name, y.Name) })

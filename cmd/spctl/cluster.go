@@ -14,6 +14,9 @@ import (
 	"github.com/syscollective/saltpeter/api/client"
 )
 
+// lagLimit is how many entries a member may be behind before it is marked: above it the cluster does not count as healthy.
+const lagLimit = 256
+
 // clockLimit is how far a member's clock may be off before it is marked, in milliseconds.
 const clockLimit = 1000
 
@@ -165,6 +168,8 @@ func remarks(cl *api.Cluster) []string {
 			why = append(why, "does not answer"+gossiped(m))
 		case !m.Voter:
 			why = append(why, "is catching up and does not vote yet")
+		case m.Lag != nil && *m.Lag > lagLimit:
+			why = append(why, fmt.Sprintf("is catching up (%d entries behind)", *m.Lag))
 		}
 		if leader != nil && m.Version != "" && m.Version != leader.Version {
 			why = append(why, "version differs from the leader's")
