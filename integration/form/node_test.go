@@ -38,6 +38,8 @@ type rig struct {
 	subnet string
 	nodes  map[int]*node
 	keys   map[int]string // files of nodes that have one of their own
+	// programs are those of nodes that run another than the tree's, by number.
+	programs map[int]string
 }
 
 // node is one process.
@@ -55,7 +57,8 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, dir: dir, nodes: map[int]*node{}, keys: map[int]string{}, subnet: fmt.Sprintf("127.%d.%d", 100+os.Getpid()%150, 1+os.Getpid()/150%250)}
+	r := &rig{t: t, dir: dir, nodes: map[int]*node{}, keys: map[int]string{}, programs: map[int]string{},
+		subnet: fmt.Sprintf("127.%d.%d", 100+os.Getpid()%150, 1+os.Getpid()/150%250)}
 	t.Cleanup(r.end)
 	build := exec.Command("go", "build", "-o", dir+"/bin/", "./cmd/saltpeter", "./cmd/sp_wrapper", "./cmd/spctl")
 	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
@@ -101,7 +104,7 @@ func (r *rig) start(i int, join ...string) {
 	if len(join) > 0 {
 		args = append(args, "--join", strings.Join(join, ","))
 	}
-	n := &node{cmd: exec.Command(r.dir+"/bin/saltpeter", args...), gone: make(chan struct{})}
+	n := &node{cmd: exec.Command(cmp.Or(r.programs[i], r.dir+"/bin/saltpeter"), args...), gone: make(chan struct{})}
 	n.cmd.Stdout, n.cmd.Stderr = out, out
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if n.Client, err = client.New(client.Config{Addrs: []client.Addr{{Socket: socket}}}); err != nil {
@@ -165,7 +168,7 @@ func (r *rig) killRest() {
 	for _, path := range procs {
 		var pid int
 		program, err := os.Readlink(path)
-		if err != nil || !strings.HasPrefix(program, r.dir+"/bin/") {
+		if err != nil || !strings.HasPrefix(program, r.dir+"/") {
 			continue
 		}
 		if _, err := fmt.Sscanf(path, "/proc/%d/exe", &pid); err == nil {
