@@ -2,6 +2,7 @@ package wrapper
 
 import (
 	"context"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -69,8 +70,9 @@ type execution struct {
 	chunks   chan<- chunk
 	kills    chan time.Duration // grace; buffered, one is enough
 
-	began time.Time
-	buf   chan []byte
+	began   time.Time
+	buf     chan []byte
+	reading atomic.Bool // the output is waited for, and not for somebody who takes it
 }
 
 // kill asks for the command's end. Asked again it changes nothing.
@@ -183,6 +185,7 @@ type ending struct {
 	late  string      // what came when the command had ended by itself already
 	kill  *time.Timer // when KILL follows TERM
 	last  *time.Timer // when whatever is left is not waited for any more
+	due   time.Time   // when last is to fire, for what came late
 	poll  *time.Ticker
 }
 
@@ -229,6 +232,10 @@ func (x *execution) watch(ctx context.Context, p Process) string {
 			}
 		case <-e.last.C:
 			if e.cause == causeExit {
+				if !readEnded && x.unsure(p, &e) {
+					e.wait()
+					continue
+				}
 				e.cause = e.late
 			}
 			groupEnded = true
@@ -256,10 +263,23 @@ func (x *execution) end(p Process, e *ending, cause string, grace time.Duration)
 		e.poll.Reset(groupPoll)
 	} else {
 		e.late = cause
-		e.last.Reset(afterKill)
+		e.wait()
 	}
 	p.SignalGroup(syscall.SIGTERM)
 	e.kill.Reset(grace)
+}
+
+// wait gives what is left of a command that ended by itself some time to be read.
+func (e *ending) wait() {
+	e.due = time.Now().Add(afterKill)
+	e.last.Reset(afterKill)
+}
+
+// unsure reports whether it says nothing about who holds the output that its end was not read yet: what was read before is
+// not taken, or this process was stopped meanwhile and finds that end and the deadline together. The look at the group is one
+// that a stopped process can't make.
+func (x *execution) unsure(p Process, e *ending) bool {
+	return !x.reading.Load() || p.GroupAlive() || time.Since(e.due) > groupPoll
 }
 
 // read hands the output to the loop until it ends, or until StopReading; then what lies in the pipe at that moment.
@@ -273,7 +293,9 @@ func (x *execution) read(ctx context.Context, p Process) {
 		case <-ctx.Done():
 			return
 		}
+		x.reading.Store(true)
 		n, err := next(buf)
+		x.reading.Store(false)
 		if n > 0 {
 			select {
 			case x.chunks <- chunk{x.t, buf[:n], x.since(), x.buf}:

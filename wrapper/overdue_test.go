@@ -1,7 +1,9 @@
 package wrapper
 
 import (
+	"context"
 	"io"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,6 +63,74 @@ func TestOwnEndBeforeAnOverdueTimeout(t *testing.T) {
 				p.end(7) // it has ended, and nobody has looked yet
 				if got := x.watch(t.Context(), p); got != c.cause {
 					t.Errorf("the cause is %q, not %q", got, c.cause)
+				}
+			})
+		})
+	}
+}
+
+// slowProcess ended by itself and left output; a look at its group takes a while when this process is stopped in it.
+type slowProcess struct {
+	*fakeProcess
+	left   int
+	pauses []time.Duration // of the looks
+	pause  time.Duration   // of each read
+}
+
+func (p *slowProcess) Read(b []byte) (int, error) {
+	time.Sleep(p.pause)
+	if p.left--; p.left < 0 {
+		return 0, io.EOF
+	}
+	return copy(b, "x"), nil
+}
+
+func (p *slowProcess) StopReading() {}
+
+// GroupAlive implements Process: it has ended.
+func (p *slowProcess) GroupAlive() bool {
+	if len(p.pauses) > 0 {
+		time.Sleep(p.pauses[0])
+		p.pauses = p.pauses[1:]
+	}
+	return false
+}
+
+// That the end of the output is not read yet says that somebody holds it only where nothing else keeps it from being read.
+func TestOwnEndBehindASlowSession(t *testing.T) {
+	for name, c := range map[string]struct {
+		process *slowProcess
+		taken   time.Duration // how long the session takes for a piece
+	}{
+		"the session takes nothing for a while": {&slowProcess{left: 3}, 7 * time.Second},
+		"this process is stopped, and again":    {&slowProcess{pause: 10 * time.Second, pauses: []time.Duration{3 * time.Second, 4 * time.Second}}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := c.process
+				p.fakeProcess = &fakeProcess{gone: make(chan struct{})}
+				chunks := make(chan chunk)
+				x := &execution{spec: &saltpeter.Spec{Timeout: 2 * time.Second, KillGrace: time.Second, WaitForChildren: true},
+					kills: make(chan time.Duration, 1), chunks: chunks}
+				x.began = time.Now()
+				p.end(7)
+				ctx, cancel := context.WithCancel(t.Context())
+				var session sync.WaitGroup
+				defer session.Wait()
+				defer cancel()
+				session.Go(func() {
+					for {
+						time.Sleep(c.taken)
+						select {
+						case k := <-chunks:
+							k.back <- k.data[:cap(k.data)]
+						case <-ctx.Done():
+							return
+						}
+					}
+				})
+				if got := x.watch(t.Context(), p); got != causeExit {
+					t.Errorf("the cause is %q", got)
 				}
 			})
 		})
