@@ -386,3 +386,46 @@ func TestRightsAreDocumented(t *testing.T) {
 		}
 	}
 }
+
+// lagging is a node whose own record is older than the leader's.
+type lagging struct {
+	*apitest.Node
+	old api.View
+}
+
+func (l lagging) Read(ctx context.Context, stale bool) (api.View, error) {
+	if stale {
+		return l.old, nil
+	}
+	return l.Node.Read(ctx, false)
+}
+
+// TestTokensAreConfirmedByTheLeader: a node that lags lets in who was given a token, and nobody whose token was revoked.
+func TestTokensAreConfirmedByTheLeader(t *testing.T) {
+	n, tokens := guarded(t)
+	old, err := n.Read(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := "sp_" + strings.Repeat("d", 48)
+	if _, err := n.PutToken(t.Context(), saltpeter.Actor{}, saltpeter.Token{Name: "fresh", Role: saltpeter.RoleOperator, Hash: saltpeter.DigestOf([]byte(fresh))}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.RevokeToken(t.Context(), saltpeter.Actor{}, saltpeter.DigestOf([]byte(tokens["operator"]))); err != nil {
+		t.Fatal(err)
+	}
+	s, err := api.New(api.Config{Node: lagging{n, old}, Now: n.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := s.Handler(api.OriginNetwork)
+	for _, request := range []string{"GET /api/v1/jobs", "GET /api/v1/jobs?consistency=stale", "GET /api/v1/auth/me", "PUT /api/v1/maintenance/all"} {
+		method, path, _ := strings.Cut(request, " ")
+		body := map[string]string{"PUT": `{"forever":true}`}[method]
+		for token, want := range map[string]int{fresh: 200, tokens["operator"]: 401} {
+			if resp := ask(h, method, path, body, "Authorization: Bearer "+token); resp.StatusCode != want {
+				t.Errorf("%s: %d, want %d", request, resp.StatusCode, want)
+			}
+		}
+	}
+}

@@ -62,6 +62,7 @@ func (r *rig) token(i int, name, role string) string {
 func TestTokensOnEveryNode(t *testing.T) {
 	r := guarded(t)
 	leader := r.healthy(2)
+	r.firstTick()
 	follower := leader%3 + 1
 	for round := range 15 {
 		name := fmt.Sprint("round-", round)

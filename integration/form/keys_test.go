@@ -14,11 +14,12 @@ import (
 	"github.com/syscollective/saltpeter/internal/keys"
 )
 
-// gate gives a job whose command runs until open is called.
+// gate gives a job whose command runs until open is called, and adds one, quick, that is over at once.
 func (r *rig) gate() (job string, open func()) {
 	r.t.Helper()
 	file := r.dir + "/gate"
-	text := fmt.Sprintf("gate:\n  schedule: '0 0 1 1 *'\n  targets: m2\n  command: 'while [ ! -e %s ]; do echo waiting; sleep 0.2; done; echo through'\n", file)
+	text := fmt.Sprintf("gate:\n  schedule: '0 0 1 1 *'\n  targets: m2\n  command: 'while [ ! -e %s ]; do echo waiting; sleep 0.2; done; echo through'\n"+
+		"quick:\n  schedule: '0 0 1 1 *'\n  targets: m3\n  command: echo quick\n", file)
 	if err := os.WriteFile(r.dir+"/config/gate.yaml", []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
@@ -80,11 +81,12 @@ func TestKeysRotate(t *testing.T) {
 		return err == nil, err
 	})
 	r.healthy(2)
-	started, err := r.nodes[3].Start(t.Context(), client.Start{Job: job, Key: "gate"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	run := started.Value.ID
+	var run string
+	r.until("the configuration is in force", func(ctx context.Context) (bool, error) {
+		started, err := r.nodes[3].Start(ctx, client.Start{Job: job, Key: "gate"})
+		run = started.Value.ID
+		return err == nil, err
+	})
 	r.until("the command runs", func(ctx context.Context) (bool, error) {
 		var out bytes.Buffer
 		err := r.nodes[2].Output(ctx, run, "m2", 0, false, &out)
@@ -93,7 +95,7 @@ func TestKeysRotate(t *testing.T) {
 	r.restartAll(old, next)
 	r.restartAll(next, old)
 
-	again, err := r.nodes[1].Start(t.Context(), client.Start{Job: "long", Key: "under-new"})
+	again, err := r.nodes[1].Start(t.Context(), client.Start{Job: "quick", Key: "under-new"})
 	if err != nil {
 		t.Fatal(err)
 	}
