@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -29,10 +30,31 @@ func (c clocks) Agreed(ctx context.Context) (ahead time.Duration, alone bool, er
 }
 
 const (
-	// clockShown and clockLead are how far a clock may be off before that is a warning, and before it is a failure.
+	// clockShown and clockLead are how far a clock may be off before that is shown, and before its node does not lead.
 	clockShown = time.Second
 	clockLead  = 5 * time.Second
+	clockEvery = 2 * time.Second
 )
+
+// errClockOff ends a leadership: somebody with the right time should lead.
+var errClockOff = errors.New("this node's wall clock is off")
+
+// watchClock ends the leadership of a node whose clock is far off that of a majority, in two looks in a row. It looks at once,
+// beside the leader's work: who is asked may be dead, and a takeover must not wait for that. Without a majority's answer the
+// leader stays.
+func (a *App) watchClock(ctx context.Context) error {
+	for bad := 0; ; {
+		ahead, alone, err := (clocks{a}).Agreed(ctx)
+		if err != nil || alone || ahead.Abs() <= clockLead {
+			bad = 0
+		} else if bad++; bad > 1 {
+			return fmt.Errorf("%w: %s ahead of the median of the nodes", errClockOff, ahead.Round(time.Millisecond))
+		}
+		if !sleep(ctx, clockEvery) {
+			return nil
+		}
+	}
+}
 
 // aheadOf gives how far this node's clock is ahead of the median of all that answered, from how far each of them, this
 // node's own included, is ahead of this node's. It takes a majority of the voters.

@@ -168,7 +168,7 @@ func (f *findings) member(m, leader *api.ClusterMember) {
 func (f *findings) clock(node string, off time.Duration) {
 	switch hint := "check NTP on it and on the leader"; {
 	case off.Abs() > clockLead:
-		f.add(api.LevelFail, "clock", node, hint, "%s off the leader's (limit %s)", off, clockLead)
+		f.add(api.LevelFail, "clock", node, hint, "%s off the leader's (a node more than %s off the median does not lead)", off, clockLead)
 	case off.Abs() > clockShown:
 		f.add(api.LevelWarn, "clock", node, hint, "%s off the leader's (limit %s)", off, clockShown)
 	}

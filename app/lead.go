@@ -51,6 +51,7 @@ func (a *App) leadEpoch(ctx context.Context, rec record, anew bool) error {
 	g.Go(func() error { return endOfLead(ctx, a.scheduler.Lead(ctx, rec.term)) })
 	g.Go(func() error { return a.enforceFiles(ctx, anew) })
 	g.Go(func() error { return a.keepHouse(ctx, rec) })
+	g.Go(func() error { return a.watchClock(ctx) })
 	g.Go(func() error {
 		select {
 		case <-begun:
