@@ -61,6 +61,9 @@ func (a *App) vetProgram(p aboutProgram) (reason string) {
 // proposeFirst commits a command which this cluster has not used yet, if every member knows it. No member comes in meanwhile;
 // afterwards vetProgram lets in none that does not know it. Those without a vote count too, since they apply the same log.
 func (a *App) proposeFirst(ctx context.Context, prio cluster.Priority, env fsm.Envelope, c fsm.Command) (got any, err error) {
+	if !fsm.Known().Covers(c.Code()) { // a build that lacks commands of its own source
+		return nil, tooOld(a.opts.Node.Name, buildinfo.Version(), c.Code())
+	}
 	err = a.node.HoldMembers(ctx, func(members []cluster.Member) error {
 		if err := lagging(members, a.machine.View().Nodes(), a.ident.NodeID, c); err != nil {
 			return err
