@@ -112,6 +112,7 @@ type request struct {
 	stream io.Reader // instead of body: read once, so only one node is asked
 	header http.Header
 	once   bool          // must not be repeated when it may have been done
+	idle   bool          // with once: who answers that there is no leader, or that it can't serve, has done nothing
 	wait   time.Duration // that the node takes on purpose
 }
 
@@ -196,7 +197,15 @@ func (c *Client) try(ctx context.Context, n *node, r request, body []byte) (resp
 		return resp, false, nil
 	}
 	err = problem(n.addr, resp)
-	return nil, !r.once && api.Retryable(saltpeter.CodeOf(err)), err
+	return nil, r.again(saltpeter.CodeOf(err)), err
+}
+
+// again reports whether a request that was answered by an error may be made again, and that may help.
+func (r *request) again(code saltpeter.ErrorCode) bool {
+	if r.once {
+		return r.idle && (code == saltpeter.CodeNoLeader || code == saltpeter.CodeUnavailable)
+	}
+	return api.Retryable(code)
 }
 
 // errSilent says that a node took a connection and said nothing.

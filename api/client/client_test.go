@@ -140,6 +140,10 @@ func TestRepeats(t *testing.T) {
 		_, err := c.Start(context.Background(), client.Start{Job: "backup_databases", Key: "k"})
 		return err
 	}
+	transfer := func(c *client.Client) error {
+		_, err := c.TransferLeader(context.Background(), "")
+		return err
+	}
 	unknown := func(c *client.Client) error { _, err := c.Job(context.Background(), "nothing"); return err }
 	tests := []struct {
 		name   string
@@ -155,6 +159,8 @@ func TestRepeats(t *testing.T) {
 		{"start with a key, cut off", startKey, 1, hangUp, "", 2},
 		{"start without a key, cut off", startOnce, 1, hangUp, saltpeter.CodeUnavailable, 1},
 		{"start without a key, no leader", startOnce, 1, noLeader, saltpeter.CodeNoLeader, 1},
+		{"transfer, no leader for a moment", transfer, 2, noLeader, saltpeter.CodeNotFound, 3}, // the scene's node has no cluster
+		{"transfer, cut off", transfer, 1, hangUp, saltpeter.CodeUnavailable, 1},
 		{"not found", unknown, 0, nil, saltpeter.CodeNotFound, 1},
 		{"something else answers", get, 100, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusNotFound) }, saltpeter.CodeInternal, 1},
 		{"a proxy without a node", get, 100, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusBadGateway) }, saltpeter.CodeUnavailable, 3},

@@ -23,13 +23,14 @@ func (c *Client) InitCluster(ctx context.Context) (Answer[api.ClusterBegun], err
 	return call[api.ClusterBegun](ctx, c, request{method: http.MethodPost, path: "cluster/init", body: struct{}{}})
 }
 
-// TransferLeader hands leadership to a member; an empty name leaves the choice to the leader.
+// TransferLeader hands leadership to a member; an empty name leaves the choice to the leader. A node that knows no leader, as
+// one that has just started, has handed on nothing: the next one is asked.
 func (c *Client) TransferLeader(ctx context.Context, to string) (Answer[api.Transferred], error) {
 	body := map[string]any{}
 	if to != "" {
 		body["to"] = to
 	}
-	return call[api.Transferred](ctx, c, request{method: http.MethodPost, path: "cluster/transfer-leader", body: body, once: true})
+	return call[api.Transferred](ctx, c, request{method: http.MethodPost, path: "cluster/transfer-leader", body: body, once: true, idle: true})
 }
 
 // RemoveMember takes a member out, named by name or id.
