@@ -18,6 +18,8 @@ func TestAheadOfTheMedian(t *testing.T) {
 		"this one is behind":    {[]time.Duration{0, 7 * s, 8 * s}, 3, -7 * s, false},
 		"another is off":        {[]time.Duration{0, 3600 * s, 0}, 3, 0, false},
 		"one is down":           {[]time.Duration{0, -4 * s}, 3, 2 * s, false},
+		"two are far apart":     {[]time.Duration{0, -12 * s}, 3, 0, true},
+		"all are far apart":     {[]time.Duration{0, -12 * s, 12 * s}, 3, 0, true},
 		"no majority":           {[]time.Duration{0}, 3, 0, true},
 		"two of four":           {[]time.Duration{0, 0}, 4, 0, true},
 		"the order is no order": {[]time.Duration{9 * s, 0, 1 * s, 2 * s, -9 * s}, 5, -1 * s, false},

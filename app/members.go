@@ -80,7 +80,7 @@ func (a *App) askReport(ctx context.Context, m cluster.Member) (h heard) {
 	before, began := a.wall(), time.Now()
 	b, err := a.node.Ask(ctx, m.ID, cluster.High, peerReport, []byte{0xf6}) // null: there is nothing to say
 	took := time.Since(began)
-	if err != nil || cbor.Unmarshal(b, &h.nodeReport) != nil {
+	if err != nil || took > reportLimit || cbor.Unmarshal(b, &h.nodeReport) != nil { // a process that was stopped meanwhile knows nothing
 		return heard{}
 	}
 	h.ok = true

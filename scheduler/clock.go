@@ -19,6 +19,10 @@ const (
 	recheck = 500 * time.Millisecond
 	// alarmEvery is the time between two log lines about a clock that nobody agrees upon.
 	alarmEvery = time.Minute
+	// tooFar is how far from the median of a majority the clock of a node may be that leads.
+	tooFar = 5 * time.Second
+	// takeoverWait is how long a new leader waits for a majority's clocks before it trusts its own.
+	takeoverWait = 5 * time.Second
 )
 
 // clockWatch reads the wall clock and notices when it jumps. Only one goroutine uses it, but for alarmText.
@@ -27,6 +31,7 @@ type clockWatch struct {
 	clocks Clocks
 	log    *slog.Logger
 	seen   reading // the last one that was believed
+	fit    bool    // not too far from a majority's when the leadership began
 	alarm  atomic.Pointer[string]
 }
 
@@ -59,6 +64,12 @@ func (c *clockWatch) look() reading {
 // read gives the wall clock's time once it can be believed, and whether it has jumped. It ends with ErrClockApart if that
 // doesn't come to be.
 func (c *clockWatch) read(ctx context.Context) (now time.Time, jumped bool, err error) {
+	if !c.fit {
+		if err := c.verify(ctx); err != nil {
+			return time.Time{}, false, err
+		}
+		c.fit = true
+	}
 	r := c.look()
 	if r.parted(c.seen).Abs() > parting {
 		if err := c.settle(ctx, r); err != nil {
@@ -68,6 +79,25 @@ func (c *clockWatch) read(ctx context.Context) (now time.Time, jumped bool, err 
 	}
 	c.seen = r
 	return r.wall, false, nil
+}
+
+// verify compares the clock before anything is decided by it. It ends with ErrClockApart if it is too far away. A majority
+// that does not answer, or agrees on nothing, does not keep a node from leading: the record would stand still.
+func (c *clockWatch) verify(ctx context.Context) error {
+	for begun := time.Now(); ; sleep(ctx, recheck) {
+		offset, _, err := c.agreed(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil && offset.Abs() > tooFar:
+			return fmt.Errorf("%w: by %s", ErrClockApart, offset)
+		case err == nil:
+			return nil
+		case time.Since(begun) >= takeoverWait:
+			c.log.Warn("leading without a majority that agrees on the time", "err", err)
+			return nil
+		}
+	}
 }
 
 // doubt is the course of one doubt about the clock.
