@@ -32,6 +32,8 @@ func (w *world) check() {
 	w.checkSignals(log)
 	w.checkSilence(log)
 	w.checkTerms(log)
+	w.checkClocks(log)
+	w.checkConfig(log)
 	w.checkTicks(log, v)
 	w.checkWindows(log)
 	w.checkAcked(log, v)
@@ -81,17 +83,6 @@ func (w *world) checkFacts(v *fsm.View) {
 var codes = map[saltpeter.TargetState]int{
 	saltpeter.OK: 0, saltpeter.TimedOut: 124, saltpeter.Killed: 143, saltpeter.Lost: 253, saltpeter.NotStarted: 254,
 	saltpeter.Unreachable: 255, saltpeter.InMaintenance: 0,
-}
-
-// checkTerms holds the commands of a deposed leader to having been refused (G7).
-func (w *world) checkTerms(log []*commit) {
-	for _, k := range log {
-		for i, env := range k.envs {
-			if _, refused := k.results[i].(*fsm.Refusal); env.Term != 0 && env.Term != k.term && !refused {
-				w.hist.broken("G7", "%T of term %d was applied in term %d at %d: %+v", k.cmds[i], env.Term, k.term, k.index, k.results[i])
-			}
-		}
-	}
 }
 
 // checkAcked holds every write that was acknowledged to being in the record (G6).

@@ -254,6 +254,16 @@ func (c *commits) checkGrant(ref saltpeter.TargetRef, p *wrapperProcess) {
 	}
 }
 
+// fact gives what is known of one target at this moment.
+func (c *commits) fact(ref saltpeter.TargetRef) (f facts, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known := c.targets[ref]; known != nil {
+		f, ok = *known, true
+	}
+	return f, ok
+}
+
 // became gives the state that an entry gave a target; Waiting if it changed nothing.
 func (c *commits) became(ref saltpeter.TargetRef, index uint64) saltpeter.TargetState {
 	c.mu.Lock()

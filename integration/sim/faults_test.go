@@ -14,6 +14,7 @@ func (w *world) play(ev event) {
 	if leader == nil {
 		leader = n
 	}
+	w.trouble.around(5 * time.Second)
 	switch ev.kind {
 	case "isolate-leader":
 		w.isolate(ev, leader)
@@ -54,6 +55,8 @@ func (w *world) play(ev event) {
 		w.jump(ev, n)
 	case "config":
 		w.files.change(ev)
+	case "config-lag":
+		w.files.lag(ev, n)
 	default:
 		w.playMachine(ev, m)
 	}
@@ -86,10 +89,12 @@ func (w *world) playMachine(ev event, m *machine) {
 // lasting begins something and ends it after its time, or when faults stop.
 func (w *world) lasting(ev event, what string, begin, end func()) {
 	w.hist.fault(ev.kind, "%s for %s", what, ev.dur)
+	over := w.trouble.begin()
 	w.wg.Go(func() {
 		begin()
 		w.sleepWhileFaults(ev.dur)
 		end()
+		over()
 		w.hist.note("%s of %s is over", ev.kind, what)
 	})
 }
@@ -135,6 +140,7 @@ func (w *world) stopProcess(ev event, n *node) {
 		n.stopped.Store(time.Now().UnixNano())
 		w.net.Resume(n.name)
 		n.gate.open()
+		w.files.noteChange(n) // what was written meanwhile is read now
 	})
 }
 
@@ -180,7 +186,7 @@ func (w *world) jump(ev event, n *node) {
 	if ev.y/60_000%2 == 0 {
 		by = -by
 	}
-	w.lasting(ev, n.name+" by "+by.String(), func() { n.offset.Add(int64(by)) }, func() { n.offset.Add(-int64(by)) })
+	w.lasting(ev, n.name+" by "+by.String(), func() { w.clocks.move(n, by) }, func() { w.clocks.move(n, -by) })
 }
 
 // orphan marks what a wrapper that is about to be killed leaves behind.

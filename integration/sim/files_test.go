@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // files are the configuration files of all nodes.
@@ -16,10 +18,12 @@ type files struct {
 	jobs        []job
 	maintenance string // a machine under maintenance by the files, or empty
 	broken      *node  // whose file can't be read until the next change
+	texts       []string
+	changes     map[string][]time.Time // when a node's files became other ones
 }
 
 func newFiles(w *world) *files {
-	f := &files{w: w, jobs: append([]job(nil), w.plan.jobs...)}
+	f := &files{w: w, jobs: append([]job(nil), w.plan.jobs...), changes: map[string][]time.Time{}}
 	for _, n := range w.nodes {
 		f.write(n)
 	}
@@ -46,10 +50,19 @@ func (f *files) text() string {
 
 // write puts the present text into one node's directory.
 func (f *files) write(n *node) {
-	path, text := filepath.Join(n.config, "jobs.yaml"), f.text()
+	text := f.text()
+	if !slices.Contains(f.texts, text) {
+		f.texts = append(f.texts, text)
+	}
 	if n == f.broken {
 		text = "saltpeter_config: [what?\n" + text
 	}
+	f.put(n, text)
+}
+
+func (f *files) put(n *node, text string) {
+	path := filepath.Join(n.config, "jobs.yaml")
+	f.changes[n.name] = append(f.changes[n.name], time.Now())
 	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		f.w.t.Error(err)
 		return
@@ -57,6 +70,33 @@ func (f *files) write(n *node) {
 	if err := os.Rename(path+".new", path); err != nil {
 		f.w.t.Error(err)
 	}
+}
+
+// noteChange says that a node may read what was written while it was stopped.
+func (f *files) noteChange(n *node) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changes[n.name] = append(f.changes[n.name], time.Now())
+}
+
+// lastChange gives when a node's files changed last before an instant.
+func (f *files) lastChange(name string, before time.Time) (last time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, at := range f.changes[name] {
+		if !at.After(before) {
+			last = at
+		}
+	}
+	return last
+}
+
+// lag gives a node files that are older than the others': from a backup, or by a deployment that left it out.
+func (f *files) lag(ev event, n *node) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.w.hist.fault(ev.kind, "%s has files of before", n.name)
+	f.put(n, f.texts[ev.y%uint64(len(f.texts))])
 }
 
 // change edits the files on all nodes, or on one alone.

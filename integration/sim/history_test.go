@@ -36,6 +36,13 @@ func (h *history) fault(kind, format string, args ...any) {
 	h.add("FAULT "+kind+" "+format, args...)
 }
 
+// count counts something that is no fault, by kind.
+func (h *history) count(kind string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.kinds[kind]++
+}
+
 // broken notes that a promise was broken.
 func (h *history) broken(rule, format string, args ...any) {
 	h.mu.Lock()

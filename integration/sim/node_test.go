@@ -111,6 +111,7 @@ func (n *node) start() {
 	l.cancel = cancel
 	n.life.Store(l)
 	n.w.hist.note("node %s starts", n.name)
+	n.w.trouble.around(3 * time.Second)
 	n.w.wg.Go(func() {
 		defer close(l.ended)
 		err := a.Run(ctx)
@@ -284,6 +285,7 @@ type watchedProposer struct {
 // Propose implements app.Proposer.
 func (p watchedProposer) Propose(ctx context.Context, prio cluster.Priority, cmd []byte) (cluster.Result, error) {
 	p.l.n.gate.pass()
+	begun := time.Now()
 	res, err := p.Proposer.Propose(ctx, prio, cmd)
 	p.l.n.gate.pass()
 	if err != nil {
@@ -291,6 +293,7 @@ func (p watchedProposer) Propose(ctx context.Context, prio cluster.Priority, cmd
 	}
 	w := p.l.n.w
 	w.leads.Store(p.l.n)
+	w.proposals.add(p.l.n.name, begun, res)
 	on := w.onPropose.Load()
 	if on == nil {
 		return res, nil

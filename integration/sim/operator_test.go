@@ -216,8 +216,8 @@ func (o *operator) pause(ev event) {
 	o.w.hist.note("resume %s: %v", name, err)
 }
 
-// acknowledged remembers a write and holds a strong read on any node to having seen it (G6): its index lies at or behind
-// that of the write's entry.
+// acknowledged remembers a write and holds strong reads, at once on every node, to having seen it (G6): their index lies at or
+// behind that of the write's entry.
 func (o *operator) acknowledged(what string, find func(*commit) bool) {
 	o.mu.Lock()
 	o.acked = append(o.acked, ackedWrite{what, find})
@@ -227,14 +227,8 @@ func (o *operator) acknowledged(what string, find func(*commit) bool) {
 		o.w.hist.broken("G6", "%s was acknowledged and is not committed", what)
 		return
 	}
-	n := o.anyNode()
-	var seen uint64
-	err := o.on(n, patience, func(ctx context.Context, c *client.Client) error {
-		l, err := c.Maintenance(ctx)
-		seen = l.Index
-		return err
-	})
-	if err == nil && seen < index {
-		o.w.hist.broken("G6", "%s was acknowledged at %d, a later strong read on %s shows %d", what, index, n.name, seen)
+	o.w.readers.raise(index, what)
+	for _, n := range o.w.nodes {
+		o.w.wg.Go(func() { o.w.readers.strong(n) })
 	}
 }

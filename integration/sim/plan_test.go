@@ -21,6 +21,7 @@ type plan struct {
 	disturb  time.Duration // between two steps of a process, at most
 	offset   time.Duration // of a wall clock, at most, both ways
 	jumps    bool          // wall clocks may jump
+	wrong    time.Duration // how far the first node's wall clock is off all the time
 	salt     saltPlan
 	jobs     []job
 	settings []string      // lines of saltpeter_config
@@ -87,7 +88,7 @@ var kinds = []struct {
 	{"disk-segments", 2, 0, 0, false, false},
 	{"reset", 5, 0, 0, false, false},
 	{"loss", 2, time.Second, 10 * time.Second, false, false},
-	{"clock-jump", 6, time.Second, 20 * time.Second, false, true},
+	{"clock-jump", 6, time.Second, 50 * time.Second, false, true},
 	{"wrapper-kill", 4, 0, 0, false, false},
 	{"machine-pause", 3, time.Second, 28 * time.Second, false, false},
 	{"machine-pause-long", 1, 60 * time.Second, 100 * time.Second, false, false},
@@ -98,6 +99,7 @@ var kinds = []struct {
 	{"maintenance", 4, 2 * time.Second, 20 * time.Second, false, false},
 	{"pause-job", 2, 2 * time.Second, 20 * time.Second, false, false},
 	{"config", 3, 0, 0, false, false},
+	{"config-lag", 2, 0, 0, true, false},
 }
 
 // newPlan draws everything from the seed.
@@ -108,7 +110,9 @@ func newPlan(seed uint64) *plan {
 		p.nodes = 1
 	}
 	p.offset = []time.Duration{0, 0, 400 * time.Millisecond}[r.IntN(3)]
-	p.jumps = r.IntN(6) == 0
+	if p.jumps = r.IntN(5) == 0; p.jumps && r.IntN(2) == 0 && p.nodes > 1 {
+		p.wrong = between(r, time.Second, 90*time.Second) * time.Duration(1-2*r.IntN(2))
+	}
 	for i := range 2 + r.IntN(3) {
 		p.machines = append(p.machines, fmt.Sprintf("m%d", i+1))
 	}

@@ -92,9 +92,14 @@ func (k *tally) String() string {
 func (w *world) run() {
 	w.hist.note("seed %d: %d nodes, %d machines, %d jobs, %d events, tls %v", w.seed, len(w.nodes), len(w.machines), len(w.plan.jobs), len(w.plan.events), w.plan.tls)
 	for _, n := range w.nodes {
-		n.offset.Store(int64(w.upTo(2*w.plan.offset+1) - w.plan.offset))
+		w.clocks.move(n, w.upTo(2*w.plan.offset+1)-w.plan.offset)
+	}
+	if w.plan.wrong != 0 {
+		w.hist.fault("clock-off", "%s by %s", w.nodes[0].name, w.plan.wrong)
+		w.clocks.move(w.nodes[0], w.plan.wrong)
 	}
 	w.start()
+	w.readers.run()
 	begun := time.Now()
 	for _, ev := range w.plan.events {
 		w.sleep(ev.at - time.Since(begun))

@@ -36,6 +36,11 @@ type world struct {
 	commits  *commits
 	files    *files
 	operator *operator
+	readers  *readers
+
+	proposals proposals
+	clocks    clockLog
+	trouble   trouble
 
 	// onGrant, if set, is told of a grant before its wrapper is.
 	onGrant atomic.Pointer[func(p *wrapperProcess)]
@@ -65,6 +70,7 @@ func newWorld(t *testing.T, p *plan, ring *keys.Ring, keyFile, dir string) *worl
 	w.salt = &salt{w}
 	w.commits = newCommits(w)
 	w.operator = newOperator(w)
+	w.readers = &readers{w: w}
 	for _, name := range []string{"a", "b", "c"}[:p.nodes] {
 		w.nodes = append(w.nodes, nil)
 		w.nodes[len(w.nodes)-1] = newNode(w, name)
