@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -87,12 +89,17 @@ func (c *call) getVersion() error {
 	return c.reply(http.StatusOK, Version{Version: c.s.node.Status(c.r.Context()).Version, API: "v1"})
 }
 
-// healthz answers 200 while nothing in this process is broken.
-func (c *call) healthz() error { return c.health(c.s.node.Status(c.r.Context()).Faults, false) }
+// readyLag is how many committed entries a node may have to apply yet and be ready, where max_lag does not say otherwise: one
+// that has just begun reads its log first.
+const readyLag = 1000
 
-// readyz answers 200 where requests should go: there is a leader, a configuration is in force, nothing is broken.
+// healthz answers 200 while nothing in this process is broken.
+func (c *call) healthz() error { return c.health(c.s.node.Status(c.r.Context()).Faults) }
+
+// readyz answers 200 where requests should go: there is a leader, a configuration is in force, the record is as new as asked
+// for, nothing is broken.
 func (c *call) readyz() error {
-	verbose, err := c.params.flag("verbose")
+	maxLag, err := c.params.number("max_lag", readyLag, 0, math.MaxInt64)
 	if err != nil {
 		return err
 	}
@@ -101,6 +108,9 @@ func (c *call) readyz() error {
 	if n.Leader == "" {
 		why = append(why, "no leader is known")
 	}
+	if n.Commit > n.Applied && n.Commit-n.Applied > uint64(maxLag) {
+		why = append(why, fmt.Sprintf("%d entries are to be applied yet (max_lag %d)", n.Commit-n.Applied, maxLag))
+	}
 	v, err := c.s.node.Read(c.r.Context(), true)
 	switch {
 	case err != nil:
@@ -108,21 +118,25 @@ func (c *call) readyz() error {
 	case v.Revision().Number == 0:
 		why = append(why, "no configuration is in force yet")
 	}
-	return c.health(why, verbose)
+	return c.health(why)
 }
 
 // leader answers 200 on the leader only.
 func (c *call) leader() error {
 	n := c.s.node.Status(c.r.Context())
 	if n.Leader == "" || n.Leader != n.Name || n.Role != "leader" {
-		return c.health([]string{"this node does not lead"}, true)
+		return c.health([]string{"this node does not lead"})
 	}
-	return c.health(nil, false)
+	return c.health(nil)
 }
 
 // health answers in plain text, as load balancers read it. Reasons are told only where they are asked for: the
 // resource is open.
-func (c *call) health(why []string, verbose bool) error {
+func (c *call) health(why []string) error {
+	verbose, err := c.params.flag("verbose")
+	if err != nil {
+		return err
+	}
 	status, text := http.StatusOK, "ok\n"
 	if len(why) > 0 {
 		status, text = http.StatusServiceUnavailable, "not ok\n"

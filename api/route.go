@@ -24,9 +24,9 @@ func (s *Server) open() map[string]map[string]route {
 		return map[string]route{http.MethodGet: {handle: h, params: params, access: access}}
 	}
 	routes := map[string]map[string]route{
-		"/healthz": get((*call).healthz, accessOpen),
-		"/readyz":  get((*call).readyz, accessOpen, "verbose"),
-		"/leader":  get((*call).leader, accessOpen),
+		"/healthz": get((*call).healthz, accessOpen, "verbose"),
+		"/readyz":  get((*call).readyz, accessOpen, "verbose", "max_lag"),
+		"/leader":  get((*call).leader, accessOpen, "verbose"),
 	}
 	if s.metrics != nil {
 		routes["/metrics"] = get((*call).serveMetrics, accessRead)

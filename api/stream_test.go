@@ -306,7 +306,12 @@ func TestHealth(t *testing.T) {
 		{"no leader", func(s *api.NodeStatus) { s.Leader = "" }, "/readyz?verbose", 503, "not ok: no leader is known\n"},
 		{"reasons are not told unasked", func(s *api.NodeStatus) { s.Leader = "" }, "/readyz", 503, "not ok\n"},
 		{"lags", func(s *api.NodeStatus) { s.Unready = []string{"900 entries behind"} }, "/readyz?verbose=1", 503, "not ok: 900 entries behind\n"},
-		{"follows", func(s *api.NodeStatus) { s.Role, s.Leader = "follower", "sp-2" }, "/leader", 503, "not ok: this node does not lead\n"},
+		{"follows", func(s *api.NodeStatus) { s.Role, s.Leader = "follower", "sp-2" }, "/leader", 503, "not ok\n"},
+		{"follows, and says so", func(s *api.NodeStatus) { s.Role, s.Leader = "follower", "sp-2" }, "/leader?verbose", 503, "not ok: this node does not lead\n"},
+		{"behind", func(s *api.NodeStatus) { s.Commit, s.Applied = 2000, 999 }, "/readyz?verbose", 503, "not ok: 1001 entries are to be applied yet (max_lag 1000)\n"},
+		{"as far behind as may be", func(s *api.NodeStatus) { s.Commit, s.Applied = 2000, 1000 }, "/readyz", 200, "ok\n"},
+		{"behind what was asked for", func(s *api.NodeStatus) { s.Commit, s.Applied = 12, 10 }, "/readyz?max_lag=1&verbose", 503, "not ok: 2 entries are to be applied yet (max_lag 1)\n"},
+		{"not behind what was asked for", func(s *api.NodeStatus) { s.Commit, s.Applied = 12, 10 }, "/readyz?max_lag=2", 200, "ok\n"},
 	}
 	for _, test := range tests {
 		n := apitest.New()
@@ -314,6 +319,24 @@ func TestHealth(t *testing.T) {
 		resp := ask(newServer(t, n).Handler(api.OriginNetwork), "GET", test.path, "")
 		if got := string(bodyOf(t, resp)); resp.StatusCode != test.status || got != test.content {
 			t.Errorf("%s: %d %q, want %d %q", test.name, resp.StatusCode, got, test.status, test.content)
+		}
+	}
+}
+
+// Load balancers ask with HEAD, GET or OPTIONS, and with nothing to prove who they are.
+func TestHealthMethods(t *testing.T) {
+	n := apitest.New()
+	h := newServer(t, n).Handler(api.OriginNetwork)
+	for _, path := range []string{"/healthz", "/readyz", "/leader"} {
+		for method, want := range map[string]int{"GET": 200, "HEAD": 200, "OPTIONS": 204, "POST": 405} {
+			if resp := ask(h, method, path, ""); resp.StatusCode != want {
+				t.Errorf("%s %s: %d, want %d", method, path, resp.StatusCode, want)
+			}
+		}
+	}
+	for _, path := range []string{"/readyz?max_lag=-1", "/readyz?max_lag=much", "/readyz?lag=3"} {
+		if resp := ask(h, "GET", path, ""); resp.StatusCode != 400 {
+			t.Errorf("%s: %d", path, resp.StatusCode)
 		}
 	}
 }

@@ -73,7 +73,7 @@ func (a *App) keepHouse(ctx context.Context, rec record) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := errors.Join(a.retain(ctx, rec), a.nameLaunchKey(ctx, rec)); err != nil {
+		if err := errors.Join(a.retain(ctx, rec), a.nameLaunchKey(ctx, rec), a.forgetNodes(ctx, rec)); err != nil {
 			return endOfLead(ctx, err)
 		}
 		if from, to, ok := a.machine.Output().HalfDead(); ok {
@@ -157,20 +157,17 @@ func (a *App) gatewayURLs(job *saltpeter.Job) []string {
 	return urls
 }
 
-// introduce tells the cluster who this node is, again whenever that changes.
+// introduce tells the cluster who this node is, again whenever the record says something else.
 func (a *App) introduce(ctx context.Context) error {
-	var told fsm.NodeRecord
 	for {
 		me := ownProgram().record(a.ident.NodeID, a.opts.Node.Name)
 		me.Gateway, me.Files = a.gatewayURL(), a.files.digest()
-		if me != told {
+		if a.nodeRecord(me.ID) != me {
 			by := saltpeter.Actor{Name: me.Name, Origin: "node " + me.Name}
 			call, cancel := context.WithTimeout(ctx, 10*time.Second)
 			_, err := asked[fsm.Done](call, a, by, &fsm.SetNode{Node: me})
 			cancel()
-			if err == nil {
-				told = me
-			} else if ctx.Err() == nil {
+			if err != nil && ctx.Err() == nil {
 				a.log.Debug("not introduced yet", "err", err)
 			}
 		}

@@ -221,6 +221,9 @@ func (a *App) removeMember(ctx context.Context, req memberRequest) (memberAnswer
 	}
 	a.log.Info("member removed", "node", name, "actor", req.By.Name)
 	out := memberAnswer{ID: m.ID, Name: name, Term: a.node.Status().Term}
+	if err := a.forgetNodes(ctx, record{a, out.Term}); err != nil { // the leader's housekeeping tries again
+		a.log.Debug("removed node not forgotten yet", "node", name, "err", err)
+	}
 	for _, m := range a.node.Members() {
 		if m.Voter {
 			out.Left++

@@ -65,13 +65,20 @@ func (a *App) proposeFirst(ctx context.Context, prio cluster.Priority, env fsm.E
 		return nil, tooOld(a.opts.Node.Name, buildinfo.Version(), c.Code())
 	}
 	err = a.node.HoldMembers(ctx, func(members []cluster.Member) error {
-		if err := lagging(members, a.machine.View().Nodes(), a.ident.NodeID, c); err != nil {
-			return err
-		}
-		got, err = a.commit(ctx, prio, env, c)
+		got, err = a.proposeTo(ctx, members, prio, env, c)
 		return err
 	})
 	return got, err
+}
+
+// proposeTo is propose for who holds the members still.
+func (a *App) proposeTo(ctx context.Context, members []cluster.Member, prio cluster.Priority, env fsm.Envelope, c fsm.Command) (any, error) {
+	if c.Code() > a.machine.View().Used() {
+		if err := lagging(members, a.machine.View().Nodes(), a.ident.NodeID, c); err != nil {
+			return nil, err
+		}
+	}
+	return a.commit(ctx, prio, env, c)
 }
 
 // lagging refuses a command that some member does not know, by what the members have said of themselves. Who has said nothing

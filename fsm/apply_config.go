@@ -30,6 +30,16 @@ func (c *SetNode) apply(a *applier) any {
 	return Done{}
 }
 
+func (c *ForgetNode) apply(a *applier) any {
+	if r := a.stale(); r != nil { // only who leads knows the members
+		return r
+	}
+	if old, ok := a.s.nodes.Delete(c.ID); ok {
+		a.event(saltpeter.Event{Type: saltpeter.EventNodeChanged, Actor: old.Name, Text: "no member any more"})
+	}
+	return Done{}
+}
+
 func (c *PutDefinitions) apply(a *applier) any {
 	fresh := make([]*definition, 0, len(c.Encoded))
 	for _, enc := range c.Encoded {

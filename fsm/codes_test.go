@@ -54,6 +54,7 @@ func goldenCommands() []Command {
 		&SetLaunchKey{Key: "k"},
 		&RestorePart{ID: "r", Part: 1, Kind: 2, Data: []byte("part")},
 		&Restore{ID: "r", Parts: 2, Foreign: true},
+		&ForgetNode{ID: "i"},
 	}
 }
 

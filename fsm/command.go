@@ -39,6 +39,7 @@ const (
 	CodeSetLaunchKey   Code = 23
 	CodeRestorePart    Code = 24
 	CodeRestore        Code = 25
+	CodeForgetNode     Code = 26
 )
 
 // commandVersion is the second byte of every encoding: the version of the envelope.
@@ -92,6 +93,7 @@ var newCommand = map[Code]func() Command{
 	CodeSetLaunchKey:   func() Command { return new(SetLaunchKey) },
 	CodeRestorePart:    func() Command { return new(RestorePart) },
 	CodeRestore:        func() Command { return new(Restore) },
+	CodeForgetNode:     func() Command { return new(ForgetNode) },
 }
 
 // InitCluster names the cluster. It counts once: a second one with another id is refused.
@@ -249,6 +251,11 @@ type Restore struct {
 	Foreign bool   `cbor:"3,keyasint,omitempty"` // it may be the record of another cluster
 }
 
+// ForgetNode drops the record of a node that is no member any more.
+type ForgetNode struct {
+	ID string `cbor:"1,keyasint"`
+}
+
 // NodeRecord is what a node says of itself.
 type NodeRecord struct {
 	ID       string `cbor:"1,keyasint"`
@@ -286,6 +293,7 @@ func (*RevokeToken) Code() Code    { return CodeRevokeToken }
 func (*SetLaunchKey) Code() Code   { return CodeSetLaunchKey }
 func (*RestorePart) Code() Code    { return CodeRestorePart }
 func (*Restore) Code() Code        { return CodeRestore }
+func (*ForgetNode) Code() Code     { return CodeForgetNode }
 
 type encoded struct {
 	_    struct{} `cbor:",toarray"`
@@ -356,7 +364,7 @@ func Decode(b []byte) (Envelope, Command, error) {
 }
 
 // NewestCode is the highest code that there is.
-const NewestCode = CodeRestore
+const NewestCode = CodeForgetNode
 
 // DecodeBody reads a command's body alone, as another node sends it before the leader gives it its envelope.
 func DecodeBody(code Code, body []byte) (Command, error) {

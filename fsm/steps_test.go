@@ -339,6 +339,8 @@ func (w *random) rare() {
 		w.do(&PutToken{Token: t})
 	case 5:
 		w.do(&RevokeToken{Hash: saltpeter.Digest{byte(w.intn(5, "hash"))}})
+	case 7:
+		w.do(&ForgetNode{ID: pick(w, "id", "n1", "n2", "")})
 	case 6:
 		w.do(&SetLaunchKey{Key: pick(w, "key", "k1", "k2", "")})
 	default:
