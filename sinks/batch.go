@@ -68,7 +68,7 @@ func (b *batch) open(items []item) error {
 	c := b.l.now.clone()
 	c.Files = nil
 	for _, a := range b.order {
-		c.declare(a.declared())
+		c.Files = append(c.Files, a.declared()) // each path once
 	}
 	return b.l.save(c)
 }
@@ -132,7 +132,7 @@ func (b *batch) declareAnew(a *appendFile) error {
 func (b *batch) close() error {
 	var errs []error
 	for _, a := range b.order {
-		if cap(a.buf) <= 8*b.l.bounds.flush {
+		if cap(a.buf) <= 8*b.l.bounds.flush && len(b.l.free) < maxFree {
 			b.l.free = append(b.l.free, a.buf[:0])
 		}
 		if a.f != nil {

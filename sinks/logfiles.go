@@ -76,7 +76,7 @@ func NewLogFiles(o Options) *LogFiles {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &LogFiles{
-		o: o, log: o.Logger, disk: osDisk{}, render: newRenderer(o.Outputs), bounds: bounds{flush: 16 << 10, batch: 1 << 20, syncs: 16},
+		o: o, log: o.Logger, disk: osDisk{}, render: newRenderer(o.Outputs), bounds: bounds{flush: 16 << 10, batch: 8 << 20, syncs: 16},
 		said: make(map[string]time.Time),
 	}
 }

@@ -73,6 +73,7 @@ type node struct {
 	app  *app.App // Run's goroutine has it while that runs
 	tell teller
 	ring *keys.Ring
+	id   atomic.Pointer[string] // of the cluster, once there is one
 
 	machine  atomic.Pointer[fsm.Machine] // made anew when the node's standing in a cluster has changed
 	cnode    atomic.Pointer[cluster.Node]
@@ -169,6 +170,9 @@ func (n *node) ready() (NodeReady, error) {
 }
 
 func (n *node) clusterID() (string, error) {
+	if id := n.id.Load(); id != nil {
+		return *id, nil
+	}
 	text, err := os.ReadFile(filepath.Join(n.spec.Dir, "data", "node.json"))
 	if err != nil {
 		return "", err
@@ -176,7 +180,13 @@ func (n *node) clusterID() (string, error) {
 	var id struct {
 		Cluster string `json:"cluster_id"`
 	}
-	return id.Cluster, json.Unmarshal(text, &id)
+	if err := json.Unmarshal(text, &id); err != nil {
+		return "", err
+	}
+	if id.Cluster != "" {
+		n.id.Store(&id.Cluster)
+	}
+	return id.Cluster, nil
 }
 
 func (n *node) seams() app.Seams {
