@@ -17,25 +17,22 @@ const (
 	clusterSlices  = 10
 )
 
-// clusterRuns measures runs through three nodes, from claim to result: played wrappers go to the gateways of all three. They
-// speak without TLS, whose cost on both ends has its own program: these two cores carry all of it.
+// clusterRuns measures runs through three nodes, from claim to result. The leader's launcher plays the wrappers, in its process,
+// and they go to the gateways of all three nodes in turn. They speak without TLS, whose cost on both ends has its own program:
+// these two cores carry all of it.
 func clusterRuns(ctx context.Context, b *bench) error {
 	var files strings.Builder
 	files.WriteString(settings(runsMachines, fmt.Sprintf("history_targets: %d", clusterHistory)))
 	for i := range runsOffered {
 		fmt.Fprintf(&files, "job-%04d: {schedule: '* * * * * *', targets: m-%d, command: 'true', %s}\n", i, i%runsMachines, overlapping)
 	}
-	c, err := b.cluster(ctx, "runs", clusterNodes, files.String(), runsOffered, rig.NodeSpec{Publish: rig.PublishTell, Plain: true})
+	c, err := b.cluster(ctx, "runs", clusterNodes, files.String(), runsOffered, rig.NodeSpec{Publish: rig.PublishPlay, Plain: true})
 	if err != nil {
 		return err
 	}
-	f, err := c.fleet(ctx, runsMachines, clusterLives)
-	if err != nil {
+	if err := c.play(runsMachines, clusterLives); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go forward(ctx, c.told, f)
 	profiled := c.profiled("cluster-runs")
 	length := runsSlice
 	if b.long {
@@ -53,8 +50,8 @@ func clusterRuns(ctx context.Context, b *bench) error {
 		return err
 	}
 	b.clusterRows(slices, length)
-	var l rig.Lives
-	if err := f.Ask("lives", nil, &l); err != nil {
+	l, err := c.lives()
+	if err != nil {
 		return err
 	}
 	b.table.add(row{what: "wrappers that failed", figure: fmt.Sprintf("%d %.80s", l.Failed, l.Trouble)})
@@ -63,7 +60,7 @@ func clusterRuns(ctx context.Context, b *bench) error {
 		return err
 	}
 	b.table.add(row{what: "runs not ended when it was over", figure: fmt.Sprint(left)})
-	errs := []error{f.Kill()} // what is under way does not matter any more
+	var errs []error // what is under way does not matter any more
 	for _, n := range c.nodes {
 		errs = append(errs, n.Kill(), n.log.Close())
 	}

@@ -145,11 +145,49 @@ func (c *several) leader(ctx context.Context) (*aNode, error) {
 
 // fleet starts played wrappers that go to all nodes in turn.
 func (c *several) fleet(ctx context.Context, machines, lives int) (*rig.Proc, error) {
+	spec, err := c.wrappers(machines, lives)
+	if err != nil {
+		return nil, err
+	}
+	return c.b.proc(ctx, "fleet", spec, nil, nil, os.Stderr)
+}
+
+// play has every node play the wrappers of its launches, with PublishPlay.
+func (c *several) play(machines, lives int) error {
+	spec, err := c.wrappers(machines, lives)
+	if err != nil {
+		return err
+	}
+	for _, n := range c.nodes {
+		if err := n.Ask("play", spec, nil); err != nil {
+			return n.explain(err)
+		}
+	}
+	return nil
+}
+
+// lives sums what became of wrappers that the nodes play.
+func (c *several) lives() (sum rig.Lives, err error) {
+	for _, n := range c.nodes {
+		var l rig.Lives
+		if err := n.Ask("lives", nil, &l); err != nil {
+			return sum, n.explain(err)
+		}
+		sum.Done, sum.Failed, sum.Under = sum.Done+l.Done, sum.Failed+l.Failed, sum.Under+l.Under
+		if l.Trouble != "" {
+			sum.Trouble = l.Trouble
+		}
+	}
+	return sum, nil
+}
+
+// wrappers describes played wrappers that go to all nodes in turn.
+func (c *several) wrappers(machines, lives int) (rig.FleetSpec, error) {
 	spec := rig.FleetSpec{Lives: lives}
 	for _, n := range c.nodes {
 		var ready rig.NodeReady
 		if err := n.Ask("ready", nil, &ready); err != nil {
-			return nil, n.explain(err)
+			return spec, n.explain(err)
 		}
 		spec.Addrs = append(spec.Addrs, ready.Gateway)
 		spec.Cluster = ready.Cluster
@@ -158,9 +196,9 @@ func (c *several) fleet(ctx context.Context, machines, lives int) (*rig.Proc, er
 		}
 	}
 	if err := c.nodes[0].Ask("accept", machines, &spec.Seed); err != nil {
-		return nil, c.nodes[0].explain(err)
+		return spec, c.nodes[0].explain(err)
 	}
-	return c.b.proc(ctx, "fleet", spec, nil, nil, os.Stderr)
+	return spec, nil
 }
 
 // launch starts a job by hand on whichever node leads and waits for its launch.

@@ -53,13 +53,18 @@ const (
 )
 
 func (f *fleet) begin(raw json.RawMessage, _ teller) (any, error) {
-	if err := json.Unmarshal(raw, &f.spec); err != nil {
+	var spec FleetSpec
+	if err := json.Unmarshal(raw, &spec); err != nil {
 		return nil, err
 	}
-	var err error
+	return nil, f.open(spec)
+}
+
+func (f *fleet) open(spec FleetSpec) (err error) {
+	f.spec = spec
 	if f.spec.Pin != "" {
 		if f.tls, err = pinned(f.spec.Pin); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if !f.spec.Bare {
@@ -67,7 +72,7 @@ func (f *fleet) begin(raw json.RawMessage, _ teller) (any, error) {
 	}
 	f.slots = make(chan struct{}, max(f.spec.Lives, 1))
 	f.ctx, f.cancel = context.WithCancel(context.Background())
-	return nil, nil
+	return nil
 }
 
 func (f *fleet) ops() map[string]op {
@@ -77,13 +82,7 @@ func (f *fleet) ops() map[string]op {
 	all["pace"] = with(f.pace)
 	all["send"] = with(f.sendAll)
 	all["live"] = with(f.live)
-	all["lives"] = func(json.RawMessage) (any, error) {
-		l := Lives{Done: f.lived.Load(), Failed: f.failed.Load(), Under: f.alive.Load()}
-		if t := f.trouble.Load(); t != nil {
-			l.Trouble = *t
-		}
-		return l, nil
-	}
+	all["lives"] = func(json.RawMessage) (any, error) { return f.counts(), nil }
 	return all
 }
 
@@ -270,6 +269,17 @@ func pushedOf(all []time.Duration, size int) Pushed {
 type Lives struct {
 	Done, Failed, Under int64
 	Trouble             string // the first
+}
+
+func (f *fleet) counts() (l Lives) {
+	if f == nil {
+		return l
+	}
+	l = Lives{Done: f.lived.Load(), Failed: f.failed.Load(), Under: f.alive.Load()}
+	if t := f.trouble.Load(); t != nil {
+		l.Trouble = *t
+	}
+	return l
 }
 
 // live has the machines of a launch live their whole lives; it does not wait for them.

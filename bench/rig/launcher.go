@@ -33,13 +33,20 @@ type launcher struct {
 func (l launcher) Publish(_ context.Context, launch *saltpeter.Launch, _ *saltpeter.Job, _ time.Duration) error {
 	switch l.n.spec.Publish {
 	case PublishTell:
-		id := launch.ID.String()
-		formed, err := l.n.clusterID()
+		told, err := l.n.told(launch)
 		if err != nil {
 			return err
 		}
-		token := l.n.ring.StartToken(l.n.machine.Load().View().Epoch(), formed, id)
-		l.n.tell("launch", LaunchTold{Job: launch.Job, Launch: id, Token: token, Machines: launch.Machines})
+		l.n.tell("launch", told)
+	case PublishPlay:
+		told, err := l.n.told(launch)
+		if err != nil {
+			return err
+		}
+		if f := l.n.play.Load(); f != nil {
+			_, err = f.live(told)
+		}
+		return err
 	case PublishAnswer:
 		// Not under ctx: a publish is ended when every machine has claimed its start.
 		l.n.running.Go(func() {
@@ -49,6 +56,27 @@ func (l launcher) Publish(_ context.Context, launch *saltpeter.Launch, _ *saltpe
 		})
 	}
 	return nil
+}
+
+// told is what a wrapper learns of its launch.
+func (n *node) told(launch *saltpeter.Launch) (LaunchTold, error) {
+	id := launch.ID.String()
+	formed, err := n.clusterID()
+	if err != nil {
+		return LaunchTold{}, err
+	}
+	token := n.ring.StartToken(n.machine.Load().View().Epoch(), formed, id)
+	return LaunchTold{Job: launch.Job, Launch: id, Token: token, Machines: launch.Machines}, nil
+}
+
+// playAs begins to play wrappers, whose machines all have one key.
+func (n *node) playAs(spec FleetSpec) (any, error) {
+	f := new(fleet)
+	if err := f.open(spec); err != nil {
+		return nil, err
+	}
+	n.play.Store(f)
+	return nil, nil
 }
 
 // Ping: nobody answers, since there is nobody.

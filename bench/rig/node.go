@@ -34,6 +34,7 @@ const (
 	PublishTell   = "tell"   // tell who measures of every launch, as the event "launch"
 	PublishNobody = "nobody" // nothing is started and nobody answers
 	PublishAnswer = "answer" // the node's process itself claims every start and reports the result at once
+	PublishPlay   = "play"   // the node's process plays the wrappers, which go to the gateways of all nodes in turn
 )
 
 // WritingJob is the job whose targets report output, with PublishAnswer.
@@ -85,6 +86,7 @@ type node struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	endedErr error
+	play     atomic.Pointer[fleet] // with PublishPlay
 }
 
 func (n *node) begin(raw json.RawMessage, tell teller) (any, error) {
@@ -256,6 +258,8 @@ func (n *node) ops() map[string]op {
 	all["start"] = with(n.start)
 	all["output"] = with(n.output)
 	all["accept"] = with(n.accept)
+	all["play"] = with(n.playAs)
+	all["lives"] = func(json.RawMessage) (any, error) { return n.play.Load().counts(), nil }
 	return all
 }
 
@@ -314,5 +318,10 @@ func (n *node) end() error {
 	}
 	n.cancel()
 	n.running.Wait()
+	if f := n.play.Load(); f != nil {
+		if err := f.end(); err != nil {
+			return err
+		}
+	}
 	return errors.Join(n.endedErr, n.app.Close())
 }
