@@ -270,11 +270,11 @@ func (l *LogFiles) complain(msg string, args ...any) {
 	l.log.Warn(msg, args...)
 }
 
-// buffer gives an empty buffer for a file.
+// buffer gives an empty buffer for a file: it grows as needed, since most files get a few records.
 func (l *LogFiles) buffer() []byte {
 	n := len(l.free)
 	if n == 0 {
-		return make([]byte, 0, 2*l.bounds.flush)
+		return nil
 	}
 	b := l.free[n-1]
 	l.free = l.free[:n-1]
