@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -84,6 +85,8 @@ type App struct {
 	gossip    Gossip // nil until it is opened
 	changes   *changes
 	listeners listeners
+
+	clockAlarm atomic.Pointer[string] // why this node leads although its clock is off
 
 	forming forming
 	restart chan error // one that ends Run so that the node begins again

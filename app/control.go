@@ -166,6 +166,9 @@ func (c control) Status(context.Context) api.NodeStatus {
 	if st.Err != nil {
 		out.Faults = append(out.Faults, st.Err.Error())
 	}
+	if why := a.clockAlarm.Load(); why != nil {
+		out.Faults = append(out.Faults, *why)
+	}
 	if s := a.scheduler.Status(); s.Alarm != "" {
 		out.Faults = append(out.Faults, s.Alarm)
 	}

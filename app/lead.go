@@ -24,6 +24,10 @@ const housekeepingEvery = 5 * time.Second
 // lead is the leader's work in one term: the barrier has been passed.
 func (a *App) lead(ctx context.Context, term uint64) error {
 	rec := record{a, term}
+	if a.keepTime(ctx, a.agreeSoon(ctx)) { // before anything is claimed
+		<-ctx.Done()
+		return nil
+	}
 	if _, err := rec.do(ctx, cluster.Normal, &fsm.InitCluster{ClusterID: a.ident.ClusterID}); err != nil {
 		return endOfLead(ctx, err)
 	}

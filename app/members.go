@@ -75,12 +75,13 @@ func (a *App) askReports(ctx context.Context, list []cluster.Member) map[string]
 	return out
 }
 
-// askReport compares clocks in the middle between question and answer.
+// askReport compares clocks in the middle between question and answer. An answer that took longer than it may, as when this
+// process was stopped meanwhile, says nothing.
 func (a *App) askReport(ctx context.Context, m cluster.Member) (h heard) {
 	before, began := a.wall(), time.Now()
 	b, err := a.node.Ask(ctx, m.ID, cluster.High, peerReport, []byte{0xf6}) // null: there is nothing to say
 	took := time.Since(began)
-	if err != nil || took > reportLimit || cbor.Unmarshal(b, &h.nodeReport) != nil { // a process that was stopped meanwhile knows nothing
+	if err != nil || took > reportLimit || cbor.Unmarshal(b, &h.nodeReport) != nil {
 		return heard{}
 	}
 	h.ok = true

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +27,7 @@ type three struct {
 	disks map[string]*outlog.Lossy
 	logs  map[string]*cluster.Memory
 	stops map[string]func()
+	ahead map[string]*atomic.Int64 // by how much each node's wall clock is ahead, ns
 	// gossip, if set, is what all nodes hear.
 	gossip Gossip
 }
@@ -41,9 +43,10 @@ func inThree(t *testing.T, heard Gossip, test func(w *three)) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		w := &three{t: t, dir: dir, net: vnet.New(1), nodes: map[string]*App{}, disks: map[string]*outlog.Lossy{}, logs: map[string]*cluster.Memory{},
-			stops: map[string]func(){}, gossip: heard}
+			stops: map[string]func(){}, ahead: map[string]*atomic.Int64{}, gossip: heard}
 		for i, name := range threeNames {
 			w.disks[name], w.logs[name] = outlog.NewLossy(uint64(i)), cluster.NewMemory()
+			w.ahead[name] = new(atomic.Int64)
 			for _, d := range []string{w.files(name), w.data(name)} {
 				if err := os.MkdirAll(d, 0o700); err != nil {
 					t.Fatal(err)
@@ -70,7 +73,11 @@ func (w *three) data(name string) string  { return filepath.Join(w.dir, name, "d
 // write gives a node files with one job.
 func (w *three) write(name, job string) {
 	w.t.Helper()
-	text := "saltpeter_config: {launcher: local, auth: none}\n" + job + ": {schedule: '0 0 1 1 *', targets: m1, command: 'true'}\n"
+	w.writeText(name, "saltpeter_config: {launcher: local, auth: none}\n"+job+": {schedule: '0 0 1 1 *', targets: m1, command: 'true'}\n")
+}
+
+func (w *three) writeText(name, text string) {
+	w.t.Helper()
 	path := w.files(name) + "/jobs.yaml"
 	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
@@ -87,6 +94,7 @@ func (w *three) start(name string) {
 		Node:   config.Node{ConfigDir: w.files(name), DataDir: w.data(name), KeyFile: w.dir + "/key", Name: "n-" + name, NodePort: 8890, GossipPort: 8891},
 		NodeID: name, ClusterID: "5a17be7e-0000-4000-8000-000000000001",
 		Seams: Seams{FS: w.disks[name], Memory: w.logs[name], Dial: host.Dial, Gossip: w.gossip,
+			Wall: func() time.Time { return time.Now().Round(0).Add(time.Duration(w.ahead[name].Load())) },
 			Listen: func(what, _ string) (net.Listener, error) {
 				return host.Listen(map[string]int{"api": 8888, "wrapper": 8889, "node": 8890}[what])
 			},
