@@ -124,7 +124,10 @@ func (p *pairs) read(ctx context.Context, apis []*client.Client, node, writer in
 
 // killLeaders kills whoever leads, again and again, and starts it anew; it returns with ctx.
 func (c *several) killLeaders(ctx context.Context) (kills int, err error) {
-	for pause(ctx, readKills) == nil {
+	for ; ctx.Err() == nil; kills++ {
+		if err := pause(ctx, readKills); err != nil {
+			return kills, whileAlive(ctx, err)
+		}
 		lead, err := c.leader(ctx)
 		if err != nil {
 			return kills, whileAlive(ctx, err)
@@ -133,9 +136,8 @@ func (c *several) killLeaders(ctx context.Context) (kills int, err error) {
 			return kills, whileAlive(ctx, err)
 		}
 		_ = lead.log.Close() // of a process that is gone
-		kills++
-		if pause(ctx, time.Second) != nil {
-			break
+		if err := pause(ctx, time.Second); err != nil {
+			return kills + 1, whileAlive(ctx, err)
 		}
 		if err := lead.start(ctx); err != nil {
 			return kills, whileAlive(ctx, err)
@@ -149,8 +151,8 @@ func (c *several) killLeaders(ctx context.Context) (kills int, err error) {
 
 // whileAlive drops an error that came with the end of ctx.
 func whileAlive(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }

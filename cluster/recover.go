@@ -61,7 +61,6 @@ type recovery struct {
 	}
 	stores    *stores
 	snapshots *usableSnapshots
-	last      uint64
 }
 
 func openRecovery(dir string) (*recovery, error) {

@@ -18,9 +18,10 @@ import (
 const (
 	magic   = "saltpeter backup\n"
 	version = 1
-	// PartSize is about how many bytes of the record or of output one part holds; MaxPart is the most that a part may have.
+	// PartSize is about how many bytes of the record or of output one part holds.
 	PartSize = 96 << 10
-	MaxPart  = 240 << 10
+	// MaxPart is the most bytes that a part may have.
+	MaxPart = 240 << 10
 	sumSize  = 32
 )
 
