@@ -22,7 +22,7 @@ const (
 	PartSize = 96 << 10
 	// MaxPart is the most bytes that a part may have.
 	MaxPart = 240 << 10
-	sumSize  = 32
+	sumSize = 32
 )
 
 // Errors of this package.
