@@ -77,10 +77,7 @@ func (c control) Output(ctx context.Context, ref saltpeter.TargetRef) (api.Outpu
 	if _, ok := c.a.machine.View().Target(ref); !ok {
 		return nil, saltpeter.Errorf(saltpeter.CodeNotFound, "no such target")
 	}
-	if c.a.lacksOutput() {
-		return c.a.remoteOutput(ctx, ref)
-	}
-	return output{c.a, ref}, nil
+	return c.a.remoteOutput(ctx, ref)
 }
 
 func (o output) ReadAt(p []byte, off int64) (int, error) { return o.a.readOutput(o.ref, p, off) }

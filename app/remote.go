@@ -38,6 +38,9 @@ func (a *App) outputPiece(ask outputAsk) (outputPiece, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return outputPiece{}, fmt.Errorf("read output: %w", err)
 	}
+	if a.lacksOutput() { // a snapshot came between
+		return outputPiece{}, outlog.ErrNotHere
+	}
 	piece.Data = piece.Data[:n]
 	return piece, nil
 }
@@ -48,7 +51,7 @@ func (a *App) lacksOutput() bool {
 	return store != nil && !store.Complete()
 }
 
-// remote is a target's output as other nodes have it.
+// remote is a target's output as other nodes have it, until this one has it itself.
 type remote struct {
 	output
 	ctx  context.Context //nolint:containedctx // of the request that it was made for; io.ReaderAt takes none
@@ -59,6 +62,9 @@ type remote struct {
 // remoteOutput finds a node that has what this one lacks.
 func (a *App) remoteOutput(ctx context.Context, ref saltpeter.TargetRef) (api.Output, error) {
 	r := &remote{output: output{a, ref}, ctx: ctx}
+	if !a.lacksOutput() {
+		return r, nil
+	}
 	seen, err := r.ask(0, 0)
 	if err != nil {
 		return nil, err
@@ -75,7 +81,7 @@ func (r *remote) ask(off int64, size int) (outputPiece, error) {
 	}
 	var errs []error
 	for _, id := range ids {
-		piece, err := askPeer[outputPiece](r.ctx, r.a, id, peerOutput, outputAsk{Ref: r.ref, Off: off, Size: size})
+		piece, err := r.askOne(id, off, size)
 		if err == nil {
 			r.from = id
 			return piece, nil
@@ -86,11 +92,36 @@ func (r *remote) ask(off int64, size int) (outputPiece, error) {
 		Hint: "try again, or ask another node"}
 }
 
-func (r *remote) ReadAt(p []byte, off int64) (int, error) {
-	if r.a.lacksOutput() {
-		return r.readThere(p, off)
+// errBehind says that a node has not applied yet what this one has.
+var errBehind = errors.New("it is behind this node")
+
+// askOne asks one node. If it has less than this node's record counts, it may be behind: then a reader would miss what was
+// acknowledged before, and its answer counts only once it has applied as much as this node.
+func (r *remote) askOne(id string, off int64, size int) (outputPiece, error) {
+	v := r.a.machine.View()
+	ask := outputAsk{Ref: r.ref, Off: off, Size: size}
+	piece, err := askPeer[outputPiece](r.ctx, r.a, id, peerOutput, ask)
+	if t, ok := v.Target(r.ref); err != nil || !ok || piece.Total >= int64(t.Stored) {
+		return piece, err
 	}
-	return r.output.ReadAt(p, off)
+	at, err := askPeer[nodeReport](r.ctx, r.a, id, peerReport, nil)
+	switch {
+	case err != nil:
+		return outputPiece{}, err
+	case at.Applied < v.Index():
+		return outputPiece{}, fmt.Errorf("ask %s: %w", id, errBehind)
+	}
+	return askPeer[outputPiece](r.ctx, r.a, id, peerOutput, ask) // the record counts what is nowhere: restored without output
+}
+
+func (r *remote) ReadAt(p []byte, off int64) (int, error) {
+	if !r.a.lacksOutput() {
+		// A snapshot may come between, and this node lack it again.
+		if n, err := r.output.ReadAt(p, off); !errors.Is(err, outlog.ErrNotHere) {
+			return n, err
+		}
+	}
+	return r.readThere(p, off)
 }
 
 func (r *remote) readThere(p []byte, off int64) (int, error) {
@@ -110,10 +141,14 @@ func (r *remote) readThere(p []byte, off int64) (int, error) {
 
 func (r *remote) Size() int64 {
 	if !r.a.lacksOutput() {
-		return r.output.Size()
+		if size := r.output.Size(); !r.a.lacksOutput() {
+			return size
+		}
 	}
 	if seen, err := r.ask(0, 0); err == nil {
 		r.seen = seen
+	} else if t, ok := r.a.machine.View().Target(r.ref); ok { // what is there is announced: reading it tells the error
+		r.seen.Total = max(r.seen.Total, int64(t.Stored))
 	}
 	return r.seen.Total
 }

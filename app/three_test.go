@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -28,8 +29,11 @@ type three struct {
 	logs  map[string]*cluster.Memory
 	stops map[string]func()
 	ahead map[string]*atomic.Int64 // by how much each node's wall clock is ahead, ns
+	dead  map[string]bool          // killed: how it ends doesn't matter
 	// gossip, if set, is what all nodes hear.
 	gossip Gossip
+	// adjust, if set, changes a node's options before it starts.
+	adjust func(name string, o *Options)
 }
 
 var threeNames = []string{"a", "b", "c"}
@@ -37,13 +41,20 @@ var threeNames = []string{"a", "b", "c"}
 // inThree runs a test with three nodes, which have the same configuration files, a job "j" that is never due among them.
 func inThree(t *testing.T, heard Gossip, test func(w *three)) {
 	t.Helper()
+	inThreeAs(t, func(w *three) { w.gossip = heard }, test)
+}
+
+// inThreeAs is inThree with what is prepared before the nodes start.
+func inThreeAs(t *testing.T, prepare, test func(w *three)) {
+	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(dir+"/key", []byte(keys.Generate().Hex()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
 		w := &three{t: t, dir: dir, net: vnet.New(1), nodes: map[string]*App{}, disks: map[string]*outlog.Lossy{}, logs: map[string]*cluster.Memory{},
-			stops: map[string]func(){}, ahead: map[string]*atomic.Int64{}, gossip: heard}
+			stops: map[string]func(){}, ahead: map[string]*atomic.Int64{}, dead: map[string]bool{}}
+		prepare(w)
 		for i, name := range threeNames {
 			w.disks[name], w.logs[name] = outlog.NewLossy(uint64(i)), cluster.NewMemory()
 			w.ahead[name] = new(atomic.Int64)
@@ -58,6 +69,7 @@ func inThree(t *testing.T, heard Gossip, test func(w *three)) {
 			w.start(name)
 		}
 		defer func() {
+			w.net.HealAll() // over a cut path dialing waits, whoever ends
 			for _, name := range threeNames {
 				w.stop(name)
 			}
@@ -104,6 +116,9 @@ func (w *three) start(name string) {
 	for _, other := range threeNames {
 		o.Peers = append(o.Peers, cluster.Peer{ID: other, Addr: other + ":8890"})
 	}
+	if w.adjust != nil {
+		w.adjust(name, &o)
+	}
 	a, err := New(o)
 	if err != nil {
 		w.t.Fatal(err)
@@ -114,10 +129,7 @@ func (w *three) start(name string) {
 	w.nodes[name] = a
 	w.stops[name] = func() {
 		cancel()
-		if err := <-done; err != nil {
-			w.t.Errorf("%s: %v", name, err)
-		}
-		if err := a.Close(); err != nil {
+		if err := errors.Join(<-done, a.Close()); err != nil && !w.dead[name] {
 			w.t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -129,6 +141,16 @@ func (w *three) stop(name string) {
 		delete(w.nodes, name)
 		stop()
 	}
+}
+
+// kill ends a node without a word, as if its power went. Its network stays cut off.
+func (w *three) kill(name string) {
+	w.dead[name] = true
+	w.net.Isolate(name, threeNames...)
+	w.net.Crash(name)
+	w.disks[name].Crash()
+	w.stop(name)
+	w.dead[name] = false
 }
 
 // leader waits for one whose work runs.

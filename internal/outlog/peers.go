@@ -156,7 +156,11 @@ func (s *Store) receive(want, have SegmentInfo, r io.Reader) error {
 			return mismatch(want.No, err)
 		}
 	}
-	if err := h.Sync(); err != nil {
+	err = h.Sync()
+	if err == nil && whole { // or a power loss takes the new file, and it is fetched again
+		err = s.fs.SyncDir(s.dir)
+	}
+	if err != nil {
 		return s.fail(fmt.Errorf("sync segment %d: %w", want.No, err))
 	}
 	return nil
