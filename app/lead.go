@@ -71,13 +71,14 @@ func (a *App) leadEpoch(ctx context.Context, rec record, anew bool) error {
 func (a *App) keepHouse(ctx context.Context, rec record) error {
 	tick := time.NewTicker(housekeepingEvery)
 	defer tick.Stop()
+	seen := losses{}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		if err := errors.Join(a.retain(ctx, rec), a.nameLaunchKey(ctx, rec), a.forgetNodes(ctx, rec)); err != nil {
+		if err := errors.Join(a.retain(ctx, rec), a.nameLaunchKey(ctx, rec), a.forgetNodes(ctx, rec), a.giveUp(ctx, rec, seen)); err != nil {
 			return endOfLead(ctx, err)
 		}
 		if from, to, ok := a.machine.Output().HalfDead(); ok {

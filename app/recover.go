@@ -96,6 +96,10 @@ func (a *App) finishRecovery(ctx context.Context, rec record) error {
 		if _, err := a.propose(ctx, cluster.High, env, &fsm.BeginEpoch{Epoch: id.Epoch, Reason: "recovered from a lost majority"}); err != nil {
 			return err
 		}
+		// Before anything is written behind what is lost.
+		if err := a.giveUp(ctx, rec, losses{}); err != nil {
+			return err
+		}
 		a.log.Warn("recovered: this node is the only member, maintenance is on", "index", a.machine.AppliedIndex())
 	}
 	id.Recovered, id.Epoch = false, 0

@@ -20,8 +20,9 @@ import (
 const (
 	peerSegment byte = iota + 1
 	peerOutput
-	peerReport // how it is: see members.go
-	peerHealth // what may be wrong with it: see health.go
+	peerReport  // how it is: see members.go
+	peerHealth  // what may be wrong with it: see health.go
+	peerLacking // which segments it lacks: see giveup.go
 )
 
 const (
@@ -58,6 +59,8 @@ func (a *App) servePeer(_ context.Context, kind byte, payload []byte) ([]byte, e
 		return answerPeer(payload, a.tell)
 	case peerHealth:
 		return answerPeer(payload, a.tellHealth)
+	case peerLacking:
+		return answerPeer(payload, a.tellLacking)
 	default:
 		return nil, fmt.Errorf("question of kind %d", kind)
 	}

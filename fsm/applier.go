@@ -14,6 +14,7 @@ type effects interface {
 	appendOutput(key outlog.Key, f outlog.Frame)
 	dropOutput(run uint64)
 	compact(from, to uint64)
+	lose(feed bool, lost []outlog.SegmentInfo)
 	appendEvent(seq uint64, encoded []byte, limit int64)
 }
 

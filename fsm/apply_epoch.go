@@ -217,7 +217,7 @@ func (a *applier) swap(fresh *state) (leftOut uint64) {
 	fresh.lastRun, fresh.lastLaunch = max(old.lastRun, fresh.lastRun), max(old.lastLaunch, fresh.lastLaunch)
 	fresh.retained, fresh.retainNext, fresh.early, fresh.used = old.retained, "", old.early, max(old.used, fresh.used)
 	fresh.tokens, fresh.launchKeys = old.tokens, old.launchKeys // a revoked token must not come back
-	fresh.outputKeys, fresh.restoring, fresh.configDraft = old.outputKeys, nil, nil
+	fresh.outputKeys, fresh.losses, fresh.restoring, fresh.configDraft = old.outputKeys, old.losses, nil, nil
 	*s = *fresh
 	return leftOut
 }

@@ -1,10 +1,12 @@
 package fsm
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
 	"github.com/syscollective/saltpeter"
+	"github.com/syscollective/saltpeter/internal/outlog"
 )
 
 // What retention keeps whatever the limits by age and number say, in ms: nothing younger than an hour, and nothing with a
@@ -265,6 +267,29 @@ func (s *state) pruneGone(tick int64) {
 		s.jobs.Delete(name)
 		s.gone.Delete(name)
 	}
+}
+
+func (c *LoseSegments) apply(a *applier) any {
+	if r := a.stale(); r != nil { // only who leads asks the members
+		return r
+	}
+	if len(c.Segments) == 0 || c.Round != a.s.losses+1 {
+		return Done{}
+	}
+	a.s.losses = c.Round
+	lost := make([]outlog.SegmentInfo, len(c.Segments))
+	for i, g := range c.Segments {
+		lost[i] = outlog.SegmentInfo{No: g.No, Last: g.Last, Gen: g.Gen}
+	}
+	what := "output"
+	if c.Feed {
+		what = "the change feed"
+	}
+	a.out.lose(c.Feed, lost)
+	// The event is also the record that a feed needs after this.
+	a.event(saltpeter.Event{Type: saltpeter.EventNodeChanged, Actor: a.env.Actor,
+		Text: fmt.Sprintf("%d segments of %s are on no node any more", len(lost), what)})
+	return Done{}
 }
 
 func (c *CompactOutput) apply(a *applier) any {

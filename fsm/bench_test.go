@@ -174,6 +174,7 @@ func finishedRuns(w *world, runs, n int) {
 
 type noEffects struct{}
 
+func (noEffects) lose(bool, []outlog.SegmentInfo)       {}
 func (noEffects) appendOutput(outlog.Key, outlog.Frame) {}
 func (noEffects) dropOutput(uint64)                     {}
 func (noEffects) compact(uint64, uint64)                {}

@@ -55,6 +55,7 @@ func goldenCommands() []Command {
 		&RestorePart{ID: "r", Part: 1, Kind: 2, Data: []byte("part")},
 		&Restore{ID: "r", Parts: 2, Foreign: true},
 		&ForgetNode{ID: "i"},
+		&LoseSegments{Round: 2, Feed: true, Segments: []LostSegment{{No: 3, Last: 4, Gen: 1}}},
 	}
 }
 

@@ -40,6 +40,7 @@ const (
 	CodeRestorePart    Code = 24
 	CodeRestore        Code = 25
 	CodeForgetNode     Code = 26
+	CodeLoseSegments   Code = 27
 )
 
 // commandVersion is the second byte of every encoding: the version of the envelope.
@@ -94,6 +95,7 @@ var newCommand = map[Code]func() Command{
 	CodeRestorePart:    func() Command { return new(RestorePart) },
 	CodeRestore:        func() Command { return new(Restore) },
 	CodeForgetNode:     func() Command { return new(ForgetNode) },
+	CodeLoseSegments:   func() Command { return new(LoseSegments) },
 }
 
 // InitCluster names the cluster. It counts once: a second one with another id is refused.
@@ -256,6 +258,21 @@ type ForgetNode struct {
 	ID string `cbor:"1,keyasint"`
 }
 
+// LoseSegments gives up segments of output, or of the change feed, that no node has. Rounds are numbered (View.NextLoss gives the
+// next one), so that the same proposal does nothing twice.
+type LoseSegments struct {
+	Round    uint64        `cbor:"1,keyasint"`
+	Feed     bool          `cbor:"2,keyasint,omitempty"`
+	Segments []LostSegment `cbor:"3,keyasint"`
+}
+
+// LostSegment names a segment in one generation.
+type LostSegment struct {
+	No   uint64 `cbor:"1,keyasint"`
+	Last uint64 `cbor:"2,keyasint"`
+	Gen  uint32 `cbor:"3,keyasint,omitempty"`
+}
+
 // NodeRecord is what a node says of itself.
 type NodeRecord struct {
 	ID       string `cbor:"1,keyasint"`
@@ -294,6 +311,7 @@ func (*SetLaunchKey) Code() Code   { return CodeSetLaunchKey }
 func (*RestorePart) Code() Code    { return CodeRestorePart }
 func (*Restore) Code() Code        { return CodeRestore }
 func (*ForgetNode) Code() Code     { return CodeForgetNode }
+func (*LoseSegments) Code() Code   { return CodeLoseSegments }
 
 type encoded struct {
 	_    struct{} `cbor:",toarray"`
@@ -364,7 +382,7 @@ func Decode(b []byte) (Envelope, Command, error) {
 }
 
 // NewestCode is the highest code that there is.
-const NewestCode = CodeForgetNode
+const NewestCode = CodeLoseSegments
 
 // DecodeBody reads a command's body alone, as another node sends it before the leader gives it its envelope.
 func DecodeBody(code Code, body []byte) (Command, error) {

@@ -210,6 +210,13 @@ func (f *files) check(err error) {
 func (f *files) appendOutput(k outlog.Key, fr outlog.Frame) { f.check(f.output.Append(k, fr)) }
 func (f *files) dropOutput(run uint64)                      { f.check(f.output.DropRun(run)) }
 func (f *files) compact(from, to uint64)                    { f.check(f.output.Compact(from, to)) }
+func (f *files) lose(feed bool, lost []outlog.SegmentInfo) {
+	if feed {
+		f.check(f.feed.Lose(lost))
+		return
+	}
+	f.check(f.output.Lose(lost))
+}
 func (f *files) appendEvent(seq uint64, b []byte, limit int64) {
 	f.check(f.feed.Append(seq, b, limit))
 }

@@ -41,6 +41,7 @@ type head struct {
 	LaunchKeys []saltpeter.LaunchKey `cbor:"22,keyasint,omitempty"`
 	OutputKeys uint64                `cbor:"23,keyasint,omitempty"`
 	Restored   packedRestore         `cbor:"24,keyasint,omitzero"`
+	Losses     uint64                `cbor:"25,keyasint,omitempty"`
 }
 
 // packedRestore is the newest restore, and what has come of another.
@@ -175,7 +176,7 @@ func headOf(s *state, outputs, events outlog.Manifest) *head {
 		Outputs: outputs, Events: events, RetainNext: s.retainNext, Early: s.early, Used: s.used, Tokens: s.tokens.Values(), LaunchKeys: s.launchKeys,
 		Retained: packedRetain{Round: kept.round, Runs: kept.answer.Runs, Targets: kept.answer.Targets,
 			Early: kept.answer.Early, More: kept.answer.More},
-		OutputKeys: s.outputKeys, Restored: packRestore(s),
+		OutputKeys: s.outputKeys, Restored: packRestore(s), Losses: s.losses,
 	}
 	if d := s.configDraft; d != nil {
 		h.DraftID, h.DraftNext, h.DraftJobs = d.id, d.next, d.jobs

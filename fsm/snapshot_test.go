@@ -296,6 +296,7 @@ func TestSnapshotHoldsEverything(t *testing.T) {
 	w.m.state.revision.Maintenance.Global = true
 	mustDone(t, w.do(&PutToken{Token: saltpeter.Token{Name: "ci", Role: saltpeter.RoleViewer, Hash: saltpeter.Digest{1}}}))
 	mustDone(t, w.plan(&SetLaunchKey{Key: "k1"}))
+	mustDone(t, w.do(&LoseSegments{Round: 1, Segments: []LostSegment{{No: 900, Last: 900}}}))
 	w.m.state.mutJob("a").maxTick++ // a world in which marks were pulled back
 	j := w.m.state.mutJob("b")
 	j.lastFail = j.lastOK

@@ -52,6 +52,7 @@ type state struct {
 	restoring  *restoring // parts of a backup that is not in force; replaced as a whole by a change
 	restored   lastRestore
 	outputKeys uint64 // given to runs whose output came with a backup
+	losses     uint64 // rounds of LoseSegments
 
 	windows windows
 	nodes   *btree.Map[string, NodeRecord]

@@ -341,6 +341,7 @@ func (w *random) rare() {
 		w.do(&RevokeToken{Hash: saltpeter.Digest{byte(w.intn(5, "hash"))}})
 	case 7:
 		w.do(&ForgetNode{ID: pick(w, "id", "n1", "n2", "")})
+		w.do(&LoseSegments{Round: w.direct.m.state.losses + uint64(w.intn(3, "loss")), Feed: w.chance(50, "feed"), Segments: []LostSegment{{No: 900, Last: 900}}})
 	case 6:
 		w.do(&SetLaunchKey{Key: pick(w, "key", "k1", "k2", "")})
 	default:

@@ -72,7 +72,7 @@ func (b *builder) addHead(body []byte) error {
 	s.retainNext, s.early, s.used, s.settings = h.RetainNext, h.Early, h.Used, rev.Settings
 	s.retained = lastRetain{round: h.Retained.Round, answer: Retained{Runs: h.Retained.Runs, Targets: h.Retained.Targets,
 		Early: h.Retained.Early, More: h.Retained.More}}
-	s.digests, s.launchKeys, s.outputKeys = h.Digests, h.LaunchKeys, h.OutputKeys
+	s.digests, s.launchKeys, s.outputKeys, s.losses = h.Digests, h.LaunchKeys, h.OutputKeys, h.Losses
 	for _, t := range h.Tokens {
 		s.tokens.Set(string(t.Hash[:]), t)
 	}

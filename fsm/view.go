@@ -143,6 +143,9 @@ func (v *View) TargetCount() int { return v.s.targets }
 // NextRetain gives the number of the next round of retention, for Retain.
 func (v *View) NextRetain() uint64 { return v.s.retained.round + 1 }
 
+// NextLoss gives the number of the next round of giving up segments, for LoseSegments.
+func (v *View) NextLoss() uint64 { return v.s.losses + 1 }
+
 // Used is the highest command code that was ever applied, at least BaseCode: every member must know it.
 func (v *View) Used() Code { return max(v.s.used, BaseCode) }
 
