@@ -182,6 +182,8 @@ func (ch *chain) provoke(ctx context.Context, p point, setting string, struck fu
 		return os.WriteFile(wrapperArm(ch.c), []byte("claim.before:kill"), 0o644)
 	case byWindow:
 		go func() { _ = ch.op.MaintainFor(ctx, 7) }()
+	case byToken:
+		go func() { _ = ch.op.PassToken(ctx) }()
 	case byReturn:
 		return ch.bounce(armed[0])
 	}

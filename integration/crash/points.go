@@ -23,6 +23,7 @@ const (
 	byWindow              // a maintenance is set and lifted
 	byDeath               // old output is dropped
 	byClock               // a clock was ahead
+	byToken               // a token is made and revoked
 )
 
 // patience is how long a point is waited for before it is provoked again.
@@ -37,14 +38,15 @@ func (p provocation) patience() time.Duration {
 	}
 }
 
-// commands lists every command that a cluster proposes in the time of a chain. BeginEpoch is missing: it needs a restored
-// backup, which this program can't do yet.
+// commands lists every command that a cluster proposes in the time of a chain. What restores a backup, recovers a node or
+// changes keys is missing: after it the record may lack what the ledgers have.
 var commands = map[string]provocation{
 	"ClaimRuns": byItself, "SetTargets": byItself, "LaunchBatch": byItself, "StartTarget": byItself, "Report": byItself,
 	"EndRun": byItself, "StartRun": byItself, "Kill": byItself, "Retain": byItself, "RefuseLock": byItself,
 	"SetWindow": byWindow, "LiftWindow": byWindow,
 	"PutDefinitions": byEdit, "ApplyConfig": byEdit, "SetNode": byEdit,
 	"InitCluster": byStart, "EndTargets": bySilence, "CompactOutput": byDeath, "PullMarks": byClock,
+	"PutToken": byToken, "RevokeToken": byToken,
 }
 
 // requests lists the requests to the leader.

@@ -16,7 +16,8 @@ var commands = map[fsm.Code]string{
 	fsm.CodeStartTarget: "StartTarget", fsm.CodeRefuseLock: "RefuseLock", fsm.CodeReport: "Report", fsm.CodeEndTargets: "EndTargets",
 	fsm.CodeEndRun: "EndRun", fsm.CodeKill: "Kill", fsm.CodeSetWindow: "SetWindow", fsm.CodeLiftWindow: "LiftWindow",
 	fsm.CodeRetain: "Retain", fsm.CodeCompactOutput: "CompactOutput", fsm.CodeSetNode: "SetNode", fsm.CodePullMarks: "PullMarks",
-	fsm.CodeBeginEpoch: "BeginEpoch",
+	fsm.CodeBeginEpoch: "BeginEpoch", fsm.CodePutToken: "PutToken", fsm.CodeRevokeToken: "RevokeToken",
+	fsm.CodeSetLaunchKey: "SetLaunchKey", fsm.CodeRestorePart: "RestorePart", fsm.CodeRestore: "Restore",
 }
 
 func commandName(cmd []byte) string {
