@@ -90,11 +90,11 @@ func (d *disk) fill() error {
 // free gives back what fill took.
 func (d *disk) free() error { return os.Remove(d.ballast()) }
 
-// remove thaws and unmounts; nothing may run on it any more.
+// remove thaws and unmounts; nothing may run on it any more. What was killed a moment ago may take another one to let go.
 func (d *disk) remove() {
 	d.thaw()
-	if d.mounted && commands("umount "+d.dir) == nil {
-		d.mounted = false
+	for deadline := time.Now().Add(5 * time.Second); d.mounted && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		d.mounted = commands("umount "+d.dir) != nil
 	}
 }
 
