@@ -32,6 +32,21 @@ type Cluster struct {
 	Voters  int             `json:"voters"`
 	Members []ClusterMember `json:"members"`
 	Forming string          `json:"forming,omitempty"` // why the node that answers is no working member
+	// LedMillis is for how long the leader has led; null where it does not say.
+	LedMillis *int64     `json:"led_ms"`
+	Schedules *Schedules `json:"schedules"` // null on a node that is no working member
+}
+
+// Schedules is how the cluster's jobs are.
+type Schedules struct {
+	Jobs    int    `json:"jobs"`
+	Running int    `json:"running"`    // runs that are not finished
+	Missed  uint64 `json:"missed_24h"` // ticks of the last 24 hours that were recorded as missed
+	// Next is the time of the next tick and NextJob one that is due then; null and empty where the leader does not say.
+	Next    *Time  `json:"next"`
+	NextJob string `json:"next_job,omitempty"`
+	// LagMillis is how long after its tick a run was claimed, at the 99th percentile of the leader's newest 1,000; null where this leader has claimed none.
+	LagMillis *int64 `json:"lag_p99_ms"`
 }
 
 // ClusterMember is one member with what it says of itself.
@@ -44,6 +59,10 @@ type ClusterMember struct {
 	// nothing is decided on it.
 	Seen        string `json:"seen,omitempty"`
 	SeenAddress string `json:"seen_address,omitempty"`
+	// DiskUsed is how much of the file system of its data directory is used, in percent; Wrappers counts the connections of wrappers.
+	// Both are null where the member does not say.
+	DiskUsed *int `json:"disk_used"`
+	Wrappers *int `json:"wrappers"`
 }
 
 // Health is what the checks of a cluster found.

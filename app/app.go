@@ -86,6 +86,7 @@ type App struct {
 	changes   *changes
 	listeners listeners
 
+	firing     firing                 // how late claims are
 	clockAlarm atomic.Pointer[string] // why this node leads although its clock is off
 
 	forming forming

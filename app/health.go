@@ -30,6 +30,17 @@ type healthReport struct {
 	Missing  int      `cbor:"3,keyasint,omitempty"` // segments
 	Errors   int      `cbor:"4,keyasint,omitempty"` // in its configuration files
 	Faults   []string `cbor:"5,keyasint,omitempty"`
+	Wrappers int      `cbor:"6,keyasint,omitempty"` // connections of wrappers
+	Leads    *leading `cbor:"7,keyasint,omitempty"` // set by who leads
+}
+
+// leading is what only the leader knows.
+type leading struct {
+	Millis  int64  `cbor:"1,keyasint"`           // since when
+	Next    int64  `cbor:"2,keyasint,omitempty"` // next tick; 0 = none
+	NextJob string `cbor:"3,keyasint,omitempty"`
+	Claims  int    `cbor:"4,keyasint,omitempty"` // that Lag is of
+	Lag     int64  `cbor:"5,keyasint,omitempty"` // ms, at the 99th percentile
 }
 
 // tellHealth says what may be wrong with this node.
@@ -50,6 +61,10 @@ func (a *App) tellHealth(struct{}) (healthReport, error) {
 		}
 	}
 	r.Faults = control{a}.Status(context.Background()).Faults
+	if a.gateway != nil {
+		r.Wrappers = a.gateway.Sessions().Sessions
+	}
+	r.Leads = a.tellLeading()
 	return r, nil
 }
 
@@ -80,14 +95,8 @@ func (a *App) askHealth(ctx context.Context, list []cluster.Member) map[string]h
 
 // Health checks the cluster and all its members.
 func (c members) Health(ctx context.Context) (api.Health, error) {
-	cl, err := c.Cluster(ctx)
-	if err != nil {
-		return api.Health{}, err
-	}
-	if !c.a.serves() {
-		return judgeHealth(&cl, nil), nil
-	}
-	return judgeHealth(&cl, c.a.askHealth(ctx, c.a.node.Members())), nil
+	cl, reports := c.look(ctx)
+	return judgeHealth(&cl, reports), nil
 }
 
 // findings collects checks.

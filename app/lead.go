@@ -28,6 +28,8 @@ func (a *App) lead(ctx context.Context, term uint64) error {
 		<-ctx.Done()
 		return nil
 	}
+	a.firing.begin()
+	defer a.firing.end()
 	if _, err := rec.do(ctx, cluster.Normal, &fsm.InitCluster{ClusterID: a.ident.ClusterID}); err != nil {
 		return endOfLead(ctx, err)
 	}

@@ -94,6 +94,12 @@ type members struct{ a *App }
 
 // Cluster asks every member and tells how they are.
 func (c members) Cluster(ctx context.Context) (api.Cluster, error) {
+	cl, _ := c.look(ctx)
+	return cl, nil
+}
+
+// look asks every member how it is and what may be wrong with it.
+func (c members) look(ctx context.Context) (api.Cluster, map[string]healthReport) {
 	a := c.a
 	out := api.Cluster{ID: a.ident.ClusterID, Members: []api.ClusterMember{}, Forming: a.forming.text()}
 	if !a.serves() {
@@ -109,13 +115,20 @@ func (c members) Cluster(ctx context.Context) (api.Cluster, error) {
 	for _, n := range a.machine.View().Nodes() {
 		records[n.ID] = n
 	}
+	var health map[string]healthReport
+	var both sync.WaitGroup
+	both.Go(func() { health = a.askHealth(ctx, st.Members) })
 	reports, seen := a.askReports(ctx, st.Members), a.gossiped()
+	both.Wait()
 	alive := map[string]bool{}
 	out.Healthy = st.LeaderID != ""
 	for _, m := range st.Members {
 		one := memberOf(m, records[m.ID], reports[m.ID], reports[st.LeaderID], m.ID == st.LeaderID)
 		if p, ok := seen[m.ID]; ok {
 			addGossip(&one, p)
+		}
+		if r, ok := health[m.ID]; ok {
+			addHealth(&one, &r)
 		}
 		if one.Name = cmp.Or(a.nameOf(m.ID), seen[m.ID].About.Name, m.ID); one.Leader {
 			out.Leader = one.Name
@@ -129,7 +142,11 @@ func (c members) Cluster(ctx context.Context) (api.Cluster, error) {
 	}
 	slices.SortFunc(out.Members, func(x, y api.ClusterMember) int { return strings.Compare(x.Name, y.Name) })
 	out.CanLose = max(cluster.CanLose(st.Members, alive), 0)
-	return out, nil
+	out.Schedules = a.schedules()
+	if r, ok := health[st.LeaderID]; ok && r.Leads != nil {
+		addLeading(&out, r.Leads)
+	}
+	return out, health
 }
 
 // memberOf puts together what the record, the member itself and the leader say.

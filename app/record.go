@@ -93,6 +93,7 @@ func (r record) Claim(ctx context.Context, claims []saltpeter.Claim) ([]saltpete
 		got, err := r.do(ctx, cluster.High, &fsm.ClaimRuns{Claims: parts[i]})
 		if err == nil {
 			results[i] = got.(fsm.Claimed).Results
+			r.a.firing.note(r.a.wall().UnixMilli(), parts[i], results[i])
 		}
 		return err
 	}

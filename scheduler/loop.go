@@ -179,25 +179,25 @@ func (o *loop) enforce(ctx context.Context, now time.Time) (some bool) {
 func (o *loop) sleepFor() time.Duration {
 	wait := longest
 	now := o.clock.wall()
-	tick, ok := o.planner.next()
+	tick, job, ok := o.planner.next()
 	if ok {
 		wait = min(wait, time.Unix(tick, 0).Sub(now))
 	} else {
-		tick = 0
+		tick, job = 0, ""
 	}
 	for _, w := range o.queue {
 		wait = min(wait, w.candidate.At().Sub(now))
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.known = Status{Jobs: len(o.planner.jobs), NextTick: tick}
+	o.known = Status{Jobs: len(o.planner.jobs), NextTick: tick, NextJob: job}
 	return max(wait, 0)
 }
 
 func (o *loop) status(st *Status) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	st.Jobs, st.NextTick, st.Alarm = o.known.Jobs, o.known.NextTick, o.clock.alarmText()
+	st.Jobs, st.NextTick, st.NextJob, st.Alarm = o.known.Jobs, o.known.NextTick, o.known.NextJob, o.clock.alarmText()
 }
 
 // sync looks at all jobs.

@@ -139,13 +139,13 @@ func (p *planner) drop(name string, j *planned) {
 	delete(p.jobs, name)
 }
 
-// next gives the next undecided tick of any job; it may lie in the past.
-func (p *planner) next() (int64, bool) {
+// next gives the next undecided tick of any job, which may lie in the past, and a job whose it is.
+func (p *planner) next() (tick int64, job string, ok bool) {
 	j, ok := p.heap.first()
 	if !ok {
-		return 0, false
+		return 0, "", false
 	}
-	return j.next, true
+	return j.next, j.name, true
 }
 
 // due plans everything that is due at now, in the order of the ticks, at most maxClaims of it. Without a launcher

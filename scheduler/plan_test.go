@@ -242,7 +242,7 @@ func TestSettle(t *testing.T) {
 		if runs, again := p.settle(view{m}, claims, results, noBad(t)); len(runs) > 0 || !again {
 			t.Errorf("%d: runs %v, again %v", outcome, runs, again)
 		}
-		if next, ok := p.next(); !ok || next != want {
+		if next, _, ok := p.next(); !ok || next != want {
 			t.Errorf("%d: next %d, want %d", outcome, next, want)
 		}
 	}
@@ -252,7 +252,7 @@ func TestSettle(t *testing.T) {
 	claims := p.due(at(1200, 0), true)
 	delete(m.jobs, "j")
 	p.settle(view{m}, claims, []saltpeter.ClaimResult{{Outcome: saltpeter.ClaimStale}}, noBad(t))
-	if _, ok := p.next(); ok || len(p.jobs) > 0 {
+	if _, _, ok := p.next(); ok || len(p.jobs) > 0 {
 		t.Error("a job that is gone is still planned")
 	}
 }

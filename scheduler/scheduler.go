@@ -157,10 +157,11 @@ func (s *Scheduler) Apply(ctx context.Context, c Candidate) error {
 // Status is what the scheduler is doing, for people.
 type Status struct {
 	Leading  bool
-	Jobs     int   // in force
-	NextTick int64 // the next tick of any job; 0 = none
-	Driven   int   // unfinished runs
-	Watched  int   // machines whose silence is watched
+	Jobs     int    // in force
+	NextTick int64  // the next tick of any job; 0 = none
+	NextJob  string // one that is due then
+	Driven   int    // unfinished runs
+	Watched  int    // machines whose silence is watched
 	// Alarm says why nothing is claimed at present; empty when all is well.
 	Alarm string
 }

@@ -55,7 +55,7 @@ func (c *cli) clusterCommand() *cobra.Command {
 		Use: "init", Short: "Make the node that is asked the first of a cluster: once, on one node", Args: exactly(), RunE: c.asking(c.clusterInit),
 	}, &cobra.Command{
 		Use: "transfer-leader [NODE]", Short: "Hand leadership to a node, or to any that can take it", Args: between(0, "NODE"), RunE: c.asking(c.transferLeader),
-	}, remove, leave)
+	}, remove, leave, c.recoverCommand())
 	return cmd
 }
 
@@ -95,7 +95,11 @@ func (c *cli) showCluster(cl *api.Cluster) error {
 	}
 	leader := "no leader"
 	if cl.Leader != "" {
-		leader = fmt.Sprintf("leader %s, term %d", printable(cl.Leader), cl.Term)
+		leader = "leader " + printable(cl.Leader)
+		if cl.LedMillis != nil {
+			leader += " for " + round(time.Duration(*cl.LedMillis)*time.Millisecond)
+		}
+		leader += fmt.Sprintf(", term %d", cl.Term)
 	}
 	id := cl.ID
 	if id == "" {
@@ -106,10 +110,10 @@ func (c *cli) showCluster(cl *api.Cluster) error {
 		return err
 	}
 	if len(cl.Members) > 0 {
-		t := &table{head: []string{"NODE", "ROLE", "VOTER", "ADDRESS", "VERSION", "APPLIED", "LAG", "CONTACT", "CLOCK"}}
+		t := &table{head: []string{"NODE", "ROLE", "VOTER", "ADDRESS", "VERSION", "APPLIED", "LAG", "CONTACT", "CLOCK", "DISK", "WRAPPERS"}}
+		lead := leaderOf(cl)
 		for i := range cl.Members {
-			m := &cl.Members[i]
-			t.row(m.Name, role(m), yes(m.Voter), m.Address, m.Version, applied(m.Applied), millis(m.Lag, "%d"), millis(m.ContactMillis, "%dms"), millis(m.ClockMillis, "%+dms"))
+			t.row(memberRow(&cl.Members[i], lead)...)
 		}
 		if err := c.show(t); err != nil {
 			return err
@@ -120,7 +124,74 @@ func (c *cli) showCluster(cl *api.Cluster) error {
 			return err
 		}
 	}
+	if cl.Schedules != nil {
+		return c.print("%s\n", printable(c.scheduleLine(cl.Schedules)))
+	}
 	return nil
+}
+
+// memberRow shows a member; * is the node that answers, ! what differs from the leader or is beyond its limit.
+func memberRow(m, lead *api.ClusterMember) []any {
+	name, version, clock := m.Name, cell{text: m.Version}, cell{text: clockText(m.ClockMillis)}
+	if m.Self {
+		name += "*"
+	}
+	if otherVersion(m, lead) {
+		version = cell{m.Version + " !", yellow}
+	}
+	if clockOff(m) {
+		clock = cell{clock.text + " !", yellow}
+	}
+	return []any{name, role(m), yes(m.Voter), m.Address, version, applied(m.Applied), millis(m.Lag, "%d"), millis(m.ContactMillis, "%dms"), clock,
+		count(m.DiskUsed, "%"), count(m.Wrappers, "")}
+}
+
+func leaderOf(cl *api.Cluster) *api.ClusterMember {
+	for i := range cl.Members {
+		if cl.Members[i].Leader {
+			return &cl.Members[i]
+		}
+	}
+	return nil
+}
+
+func otherVersion(m, lead *api.ClusterMember) bool {
+	return lead != nil && m.Version != "" && m.Version != lead.Version
+}
+
+func clockOff(m *api.ClusterMember) bool {
+	return m.ClockMillis != nil && max(*m.ClockMillis, -*m.ClockMillis) > clockLimit
+}
+
+// clockText shows an offset in ms, from a second on in seconds.
+func clockText(ms *int64) string {
+	if ms != nil && max(*ms, -*ms) >= 1000 {
+		return fmt.Sprintf("%+.1fs", float64(*ms)/1000)
+	}
+	return millis(ms, "%+dms")
+}
+
+func count(n *int, unit string) string {
+	if n == nil {
+		return "-"
+	}
+	return strconv.Itoa(*n) + unit
+}
+
+// scheduleLine tells in one line how the cluster's jobs are.
+func (c *cli) scheduleLine(s *api.Schedules) string {
+	line := "Schedules " + plural(s.Jobs, "job")
+	if s.Next != nil {
+		in := "now"
+		if d := s.Next.Time().Sub(c.now()); d > 0 {
+			in = "in " + round(d)
+		}
+		line += fmt.Sprintf(", next %s (%s)", in, s.NextJob)
+	}
+	if s.LagMillis != nil {
+		line += fmt.Sprintf(" · firing lag p99 %d ms", *s.LagMillis)
+	}
+	return line + fmt.Sprintf(" · running %d · missed 24h %d", s.Running, s.Missed)
 }
 
 func role(m *api.ClusterMember) cell {
@@ -154,12 +225,7 @@ func remarks(cl *api.Cluster) []string {
 	if cl.Forming != "" {
 		out = append(out, cl.Forming)
 	}
-	var leader *api.ClusterMember
-	for i := range cl.Members {
-		if cl.Members[i].Leader {
-			leader = &cl.Members[i]
-		}
-	}
+	leader := leaderOf(cl)
 	for i := range cl.Members {
 		m := &cl.Members[i]
 		var why []string
@@ -171,17 +237,21 @@ func remarks(cl *api.Cluster) []string {
 		case m.Lag != nil && *m.Lag > lagLimit:
 			why = append(why, fmt.Sprintf("is catching up (%d entries behind)", *m.Lag))
 		}
-		if leader != nil && m.Version != "" && m.Version != leader.Version {
+		if otherVersion(m, leader) {
 			why = append(why, "version differs from the leader's")
 		}
 		if leader != nil && m.ConfigDigest != "" && m.ConfigDigest != leader.ConfigDigest {
 			why = append(why, "configuration files differ from the leader's")
 		}
-		if m.ClockMillis != nil && max(*m.ClockMillis, -*m.ClockMillis) > clockLimit {
-			why = append(why, fmt.Sprintf("clock is %s off (limit 1s)", time.Duration(*m.ClockMillis)*time.Millisecond))
+		if clockOff(m) {
+			way := "ahead"
+			if *m.ClockMillis < 0 {
+				way = "behind"
+			}
+			why = append(why, fmt.Sprintf("clock is %s %s (limit 1s)", (time.Duration(*m.ClockMillis)*time.Millisecond).Abs(), way))
 		}
 		if len(why) > 0 {
-			out = append(out, m.Name+": "+strings.Join(why, "; "))
+			out = append(out, m.Name+": "+strings.Join(why, "; ")+" — run: spctl cluster health")
 		}
 	}
 	return out

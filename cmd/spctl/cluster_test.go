@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/api"
@@ -16,9 +17,13 @@ type fakeMembers struct{ asked []string }
 
 func (f *fakeMembers) Cluster(context.Context) (api.Cluster, error) {
 	contact, clock, lag := int64(31), int64(1800), int64(7)
-	return api.Cluster{ID: "prod", Leader: "sp-2", Term: 41, Voters: 3, Members: []api.ClusterMember{
-		{Member: api.Member{Name: "sp-1", ID: "1", Address: "10.0.1.11:8890", Voter: true, Version: "1.3.2", Applied: 93, ContactMillis: &contact, ClockMillis: &clock}, State: "follower", Lag: &lag},
-		{Member: api.Member{Name: "sp-2", ID: "2", Address: "10.0.1.12:8890", Voter: true, Leader: true, Version: "1.4.0", Applied: 100}, State: "leader"},
+	led, late, next := int64(6*24*3_600_000), int64(18), api.TimeOf(apitest.Scene().Now().Add(3*time.Second))
+	disk, wrappers := 4, 3402
+	return api.Cluster{ID: "prod", Leader: "sp-2", Term: 41, Voters: 3, LedMillis: &led, Schedules: &api.Schedules{
+		Jobs: 412, Running: 7, Missed: 2, Next: &next, NextJob: "cache_warm", LagMillis: &late,
+	}, Members: []api.ClusterMember{
+		{Member: api.Member{Name: "sp-1", ID: "1", Address: "10.0.1.11:8890", Voter: true, Version: "1.3.2", Applied: 93, ContactMillis: &contact, ClockMillis: &clock, ConfigDigest: "old"}, State: "follower", Lag: &lag},
+		{Member: api.Member{Name: "sp-2", ID: "2", Address: "10.0.1.12:8890", Voter: true, Leader: true, Version: "1.4.0", Applied: 100, ConfigDigest: "new"}, State: "leader", Self: true, DiskUsed: &disk, Wrappers: &wrappers},
 		{Member: api.Member{Name: "sp-3", ID: "3", Address: "10.0.1.13:8890", Voter: true, Version: "1.4.0"}, State: "unreachable", Seen: "alive", SeenAddress: "10.0.1.99:8890"},
 	}}, nil
 }
