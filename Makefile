@@ -10,7 +10,7 @@ GOBIN := $(shell go env GOPATH)/bin
 TESTFLAGS ?=
 BENCHFLAGS ?=
 
-.PHONY: help build test race fuzz bench bench-all lint fmt tools demo crashpoints torture planted sim clean
+.PHONY: help build test race fuzz bench bench-all lint fmt tools demo crashpoints torture planted sim sim-twice clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -77,6 +77,9 @@ planted: ## plant each known bug in a copy of the tree: does the test that it na
 
 sim: ## simulate whole nodes from SEEDS (2000) seeds from FROM (1) on, or play SEED alone with its history
 	set -o pipefail; SIM_SEEDS=$(or $(SEEDS),2000) SIM_FROM=$(or $(FROM),1) $(if $(SEED),SIM_SEED=$(SEED) SIM_LOG=1) go test -count=1 -timeout 4h -v -run TestSim ./integration/sim | grep -vE '^=== |^ *--- PASS: TestSim/'
+
+sim-twice: ## play SEEDS (10) seeds from FROM (1) on twice, with a runtime that leaves nothing to chance: are they the same runs?
+	SIM_TWICE=$(or $(SEEDS),10) SIM_FROM=$(or $(FROM),1) go test -count=1 -timeout 1h -v -run TestSameSeedSameRun ./integration/sim
 
 clean: ## remove what was built
 	rm -rf bin dist

@@ -141,6 +141,12 @@ func (c *commits) tell(l *life, k *commit) {
 		case *fsm.Retain, *fsm.SetNode, *fsm.PutDefinitions, *fsm.Report, *fsm.InitCluster:
 		case *fsm.StartTarget:
 			c.w.hist.note("#%d term %d (%s) %T run %d.%d on %s → %+v", k.index, k.term, l.n.name, cmd, x.Ask.Ref.Run, x.Ask.Ref.Target, x.Ask.Sight.Machine, k.results[i])
+		case *fsm.LaunchBatch:
+			launch := saltpeter.LaunchID(0)
+			if r, ok := k.results[i].(fsm.BatchLaunched); ok && r.Launch != nil {
+				launch = r.Launch.ID
+			}
+			c.w.hist.note("#%d term %d (%s) %T %+v → %s", k.index, k.term, l.n.name, cmd, cmd, launch)
 		case *fsm.ApplyConfig:
 			c.w.hist.note("#%d term %d (%s) %T of %s → %+v", k.index, k.term, l.n.name, cmd, k.envs[i].Actor, k.results[i])
 		default:

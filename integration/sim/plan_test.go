@@ -98,8 +98,8 @@ var kinds = []struct {
 	{"kill-run", 5, 0, 0, false, false},
 	{"maintenance", 4, 2 * time.Second, 20 * time.Second, false, false},
 	{"pause-job", 2, 2 * time.Second, 20 * time.Second, false, false},
-	{"config", 3, 0, 0, false, false},
-	{"config-lag", 2, 0, 0, true, false},
+	{"config", 5, 0, 0, false, false},
+	{"config-lag", 4, 0, 0, true, false},
 }
 
 // newPlan draws everything from the seed.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -34,15 +35,23 @@ func TestSim(t *testing.T) {
 	if v, err := strconv.ParseUint(os.Getenv("SIM_SEED"), 10, 64); err == nil {
 		from, n = v, 1
 	}
+	alike := os.Getenv("SIM_ALIKE") != ""
+	if alike {
+		cryptotest.SetGlobalRandom(t, from)
+	}
 	dir := fastDir(t)
 	ring, keyFile := sharedKey(t)
 	kinds := tally{counts: map[string]int{}}
 	began := time.Now()
-	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	if !alike {
+		defer debug.SetGCPercent(debug.SetGCPercent(400))
+	}
 	t.Run("seeds", func(t *testing.T) {
 		for seed := from; seed < from+n; seed++ {
 			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-				t.Parallel()
+				if !alike {
+					t.Parallel()
+				}
 				if time.Since(began) > limit {
 					return // the tally says how many were played
 				}
