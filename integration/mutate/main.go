@@ -162,7 +162,7 @@ func commit(ctx context.Context, dir string, drawn []place) error {
 func judge(ctx context.Context, dir string, o options) error {
 	var killed, late, lived int
 	for _, pkg := range o.packages {
-		rep, err := gremlins(ctx, dir, pkg, "--diff", "before", "--workers", "2", "--timeout-coefficient", "10")
+		rep, err := gremlins(ctx, dir, pkg, "--diff", "before", "--workers", "2", "--timeout-coefficient", "30")
 		if err != nil {
 			return err
 		}
