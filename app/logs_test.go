@@ -1,9 +1,11 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/fsm"
+	"github.com/syscollective/saltpeter/internal/backup"
 	"github.com/syscollective/saltpeter/sinks"
 )
 
@@ -75,6 +78,55 @@ func TestLogsDoNotDependOnWhenTheyAreWritten(t *testing.T) {
 		if !strings.Contains(early, "BEGIN\n\n[7 bytes left out]\n") || strings.Contains(early, "[9 bytes") || !strings.HasPrefix(want, early) ||
 			!strings.Contains(want[len(early):], "**** Exit Code 3 ******\nBEGIN\n\n[7 bytes left out]\n\n[9 bytes left out]\nend\n") {
 			t.Errorf("first:\n%s\nthen:\n%s", early, want)
+		}
+	})
+}
+
+// save gives the parts of a backup with output.
+func (d *applied) save() (parts []fsm.RestorePart) {
+	d.t.Helper()
+	var b bytes.Buffer
+	if _, err := d.a.machine.WriteBackup(&b, backup.About{Output: true}); err != nil {
+		d.t.Fatal(err)
+	}
+	_, _, err := backup.Read(&b, func(k backup.Kind, body []byte) error {
+		parts = append(parts, fsm.RestorePart{ID: "r", Part: len(parts), Kind: k, Data: slices.Clone(body)})
+		return nil
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return parts
+}
+
+// TestLogsOverARestore: what is written stays, a run that had ended since the backup has a second result, 253, with the output
+// that the backup has, and nothing else is written again.
+func TestLogsOverARestore(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer synctest.Wait()
+		defer cancel()
+		d := newApplied(t)
+		d.force(testJob("slow"))
+		ref := d.granted("slow")
+		read := d.follow(ctx, dir)
+		d.say(ref, saltpeter.Word{Kind: saltpeter.WordOutput, Seq: 1, Data: []byte("begin\n")})
+		parts := d.save()
+		d.say(ref, saltpeter.Word{Kind: saltpeter.WordOutput, Seq: 2, Data: []byte("end\n")}, saltpeter.Word{Kind: saltpeter.WordResult, Seq: 3})
+		before := read()
+		for i := range parts {
+			d.do(&parts[i])
+		}
+		d.do(&fsm.Restore{ID: "r", Parts: len(parts)})
+		after := read()
+		more, ok := strings.CutPrefix(after, before)
+		if !ok || strings.Count(before, "**** Exit Code 0 ******\nbegin\nend\n") != 1 {
+			t.Fatalf("what was written changed:\n%s\nbefore:\n%s", after, before)
+		}
+		if strings.Count(more, "**** Exit Code 253 ******") != 1 || strings.Count(more, "begin\n") != 1 || strings.Contains(more, "end\n") ||
+			!strings.Contains(more, "restored") || strings.Count(more, "###### Finished") != 1 || strings.Contains(more, "###### Starting") {
+			t.Errorf("after the restore:\n%s", more)
 		}
 	})
 }

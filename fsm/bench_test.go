@@ -226,6 +226,33 @@ func BenchmarkMillionTargets(b *testing.B) {
 	}
 }
 
+// BenchmarkRestoreMillionTargets is how long the apply of Restore holds everything else, on every node at the same entry. Two
+// restores lie one behind the other, so that there is a record of the same size to be replaced.
+func BenchmarkRestoreMillionTargets(b *testing.B) {
+	for _, shape := range shapes {
+		b.Run(shape.name, func(b *testing.B) {
+			w := benchWorld(b, shape.jobs, saltpeter.DefaultSettings())
+			finishedRuns(w, shape.runs, shape.targets)
+			parts := saveParts(b, w.m, false)
+			var held time.Duration
+			for i := 0; b.Loop(); i++ {
+				id := fmt.Sprintf("r%d", i)
+				for _, p := range parts {
+					p.ID = id
+					w.do(&p)
+				}
+				held += timed(func() {
+					if got, ok := w.do(&Restore{ID: id, Parts: len(parts)}).(Restored); !ok {
+						b.Fatalf("%+v", got)
+					}
+				})
+			}
+			b.ReportMetric(held.Seconds()/float64(b.N), "held-s")
+			b.ReportMetric(float64(len(parts)), "parts")
+		})
+	}
+}
+
 func timed(f func()) time.Duration {
 	begin := time.Now()
 	f()
