@@ -50,6 +50,15 @@ func (o *operator) on(n *node, limit time.Duration, f func(ctx context.Context, 
 
 func (o *operator) anyNode() *node { return o.w.nodes[o.w.draw(len(o.w.nodes))] }
 
+// livingNode gives a node whose process is not stopped or killed; there must be one.
+func (o *operator) livingNode() *node {
+	for {
+		if n := o.anyNode(); n.life.Load() != nil {
+			return n
+		}
+	}
+}
+
 func (o *operator) next() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -77,7 +86,10 @@ func (o *operator) jobName(ev event) string {
 	return o.w.plan.jobs[ev.x%uint64(len(o.w.plan.jobs))].name
 }
 
-func (o *operator) start(ev event) {
+func (o *operator) start(ev event) { o.startOn(ev, o.anyNode) }
+
+// startOn starts a job on the nodes that pick gives.
+func (o *operator) startOn(ev event, pick func() *node) {
 	key := fmt.Sprintf("key-%d", o.next())
 	job := o.jobName(ev)
 	var subset []string
@@ -85,7 +97,7 @@ func (o *operator) start(ev event) {
 		subset = o.w.plan.machines[:1]
 	}
 	for try := range 1 + int(ev.y%2) { // the same request twice gives the same run
-		n := o.anyNode()
+		n := pick()
 		o.w.hist.fault("start", "%s with %s on %s", job, key, n.name)
 		var run api.Run
 		err := o.on(n, patience, func(ctx context.Context, c *client.Client) error {

@@ -52,7 +52,7 @@ func byHand(name string, s script, extra ...string) job {
 
 // startNow starts a job by hand and waits for its command.
 func (w *world) startNow(name string) *execution {
-	w.operator.start(event{kind: "start", x: uint64(w.jobIndex(name))})
+	w.operator.startOn(event{kind: "start", x: uint64(w.jobIndex(name))}, w.operator.livingNode)
 	var found *execution
 	w.until(30*time.Second, "the command of "+name, func() bool {
 		for _, e := range w.execsByPlace() {
