@@ -101,6 +101,9 @@ func (r *driven) refused(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
+	if _, ok := r.l.record.View().Run(r.num); !ok {
+		return // a restored record, which lacks the run, came in between: the next step sees it
+	}
 	if saltpeter.CodeOf(err) != saltpeter.CodeNoLeader { // else the leadership is about to end, for all runs
 		r.l.log.Error("drive run", "run", r.num, "err", err)
 	}

@@ -1,9 +1,11 @@
 package scheduler
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -132,6 +134,35 @@ func TestOneRunsTroubleIsItsOwn(t *testing.T) {
 		defer s.m.mu.Unlock()
 		if s.m.runs[1].State == saltpeter.RunClaimed || s.m.runs[2].State == saltpeter.RunClaimed {
 			t.Error("a run was given up")
+		}
+	})
+}
+
+// TestForgottenRunIsNoError: a run that a restored record lacks, and whose proposal is refused for that, is let go in silence.
+func TestForgottenRunIsNoError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		defer s.depose()
+		var log bytes.Buffer
+		s.sched.options.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		s.m.put(testJob("j"), time.Now().Unix())
+		forgotten := 0
+		s.m.fail = func(what string) error {
+			if what != "targets" || forgotten > 0 {
+				return nil
+			}
+			forgotten++
+			delete(s.m.runs, 1)
+			s.m.order = nil
+			return saltpeter.Errorf(saltpeter.CodeNotFound, "run number 1 is not in the record")
+		}
+		s.lead()
+		time.Sleep(121 * time.Second)
+		if st := s.sched.Status(); forgotten != 1 || st.Driven != 1 { // that of the second tick
+			t.Errorf("forgotten %d runs: %+v", forgotten, st)
+		}
+		if strings.Contains(log.String(), "drive run") {
+			t.Errorf("logged: %s", log.String())
 		}
 	})
 }

@@ -19,7 +19,7 @@ func pointedCluster(dir string, bin rig.Binaries, nodes int, jobs []*rig.Job, ex
 		return nil, err
 	}
 	for i, n := range c.Nodes {
-		n.Env = []string{"SP_CRASHLOG=" + crashLog(n), "SP_CRASHARM=" + armFile(n)}
+		n.Env = plainEnv(n)
 		if nodes > 1 {
 			n.Env = append(n.Env, "SP_CLUSTER_ID=00000000-0000-4000-9000-000000000000", "SP_NODE_ID="+nodeID(i), "SP_PEERS="+peers(c))
 		}
@@ -29,6 +29,11 @@ func pointedCluster(dir string, bin rig.Binaries, nodes int, jobs []*rig.Job, ex
 		return nil, err
 	}
 	return c, c.WriteConfig()
+}
+
+// plainEnv is what a node of no static cluster needs.
+func plainEnv(n *rig.Node) []string {
+	return []string{"SP_CRASHLOG=" + crashLog(n), "SP_CRASHARM=" + armFile(n)}
 }
 
 func nodeID(i int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", i+1) }

@@ -56,6 +56,9 @@ type chain struct {
 	log   func(format string, args ...any)
 	began []time.Time  // of each case
 	early rig.Evidence // of runs that retention may have dropped since
+
+	epoch    *rig.Epoch     // that is on its way, or whose maintenance is on
+	entering errgroup.Group // who asks for it
 }
 
 // runChain runs cases of one size of cluster in a new directory, which is kept if something is found.
@@ -65,18 +68,24 @@ func runChain(ctx context.Context, dir string, bin rig.Binaries, seed uint64, ca
 		results[i].Case = cases[i]
 	}
 	r := rand.New(rand.NewPCG(seed, 7))
-	clocks := cases[0].provocation() == byClock
+	kind := cases[0].provocation()
 	jobs := workload(r)
-	if clocks {
+	switch kind {
+	case byClock:
 		jobs = clockWorkload()
+	case byRestore, byRecovery:
+		jobs = epochWorkload()
 	}
 	c, err := pointedCluster(dir, bin, cases[0].Nodes, jobs, timings)
+	if err == nil {
+		err = secondKey(c)
+	}
 	if err != nil {
 		return failAll(results, dir, err, results)
 	}
 	c.Env = append(c.Env, "SP_SNAPSHOT_LOGS=120", "SP_SEGMENT_BYTES=131072", "SP_CLOCK="+clockFile(c))
 	ch := &chain{c: c, h: rig.NewHistory(), rand: r, log: log}
-	ch.op = &rig.Operator{C: c, H: ch.h, P: "k", NoMaintenance: clocks}
+	ch.op = &rig.Operator{C: c, H: ch.h, P: "k", NoMaintenance: kind.alone()}
 	ch.fill = &rig.Operator{C: c, H: ch.h, P: "f"}
 	found, err := ch.run(ctx, results)
 	c.Kill()
@@ -112,7 +121,11 @@ func failAll(broken []Result, dir string, err error, all []Result) []Result {
 }
 
 func (ch *chain) run(ctx context.Context, results []Result) ([]rig.Violation, error) {
-	if err := ch.c.StartAll(ctx); err != nil {
+	start := ch.c.StartAll
+	if results[0].provocation() == byRecovery {
+		start = ch.form
+	}
+	if err := start(ctx); err != nil {
 		return nil, err
 	}
 	ch.h.Seen = time.Now()
@@ -136,7 +149,7 @@ func (ch *chain) run(ctx context.Context, results []Result) ([]rig.Violation, er
 		ch.log("%-36s hits %d, %.1f s", results[i].Case, hits, results[i].Took.Seconds())
 	}
 	stop()
-	err := errors.Join(failed, g.Wait())
+	err := errors.Join(failed, g.Wait(), ch.entering.Wait())
 	if err == nil {
 		var found []rig.Violation
 		found, err = ch.finish(ctx)

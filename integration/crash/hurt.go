@@ -23,6 +23,9 @@ func (ch *chain) hurt(ctx context.Context, cs Case) (hit int, err error) {
 	if hit, err = ch.hurtNode(ctx, p, cs); err != nil {
 		return hit, err
 	}
+	if err = ch.leaveEpoch(ctx); err != nil {
+		return hit, err
+	}
 	err = ch.settle(ctx)
 	if p.provoke == byDeath {
 		err = errors.Join(err, ch.keepAll(ctx))
@@ -158,6 +161,12 @@ func (ch *chain) provoke(ctx context.Context, p point, setting string, struck fu
 		return ch.restart(ctx, setting, struck)
 	case p.provoke == byClock:
 		return ch.turnClocks(ctx, p, setting)
+	case p.provoke == byKeys:
+		return ch.changeKeys(ctx, setting, struck)
+	case p.provoke == byRestore:
+		return ch.restore(ctx, p, setting)
+	case p.provoke == byRecovery:
+		return ch.recover(ctx, setting)
 	case p.provoke == byDeath:
 		if err := ch.fillUp(ctx); err != nil {
 			return err

@@ -15,15 +15,18 @@ type point struct {
 type provocation int
 
 const (
-	byItself  provocation = iota
-	byEdit                // the files change
-	byStart               // a node starts, and leads
-	byReturn              // wrappers come back to a node
-	bySilence             // a wrapper dies before its start claim
-	byWindow              // a maintenance is set and lifted
-	byDeath               // old output is dropped
-	byClock               // a clock was ahead
-	byToken               // a token is made and revoked
+	byItself   provocation = iota
+	byEdit                 // the files change
+	byStart                // a node starts, and leads
+	byReturn               // wrappers come back to a node
+	bySilence              // a wrapper dies before its start claim
+	byWindow               // a maintenance is set and lifted
+	byDeath                // old output is dropped
+	byClock                // a clock was ahead
+	byToken                // a token is made and revoked
+	byKeys                 // the cluster's key changes
+	byRestore              // a backup is restored
+	byRecovery             // a majority is lost
 )
 
 // patience is how long a point is waited for before it is provoked again.
@@ -33,20 +36,25 @@ func (p provocation) patience() time.Duration {
 		return 13 * time.Second
 	case byClock: // a node alone looks at its clock for 10 s before it believes it
 		return 20 * time.Second
+	case byRestore, byRecovery:
+		return 20 * time.Second
 	default:
 		return 6 * time.Second
 	}
 }
 
-// commands lists every command that a cluster proposes in the time of a chain. What restores a backup, recovers a node or
-// changes keys is missing: after it the record may lack what the ledgers have.
+// alone says what chains of their own are made for: their clocks are wrong, or their record is of another time.
+func (p provocation) alone() bool { return p == byClock || p == byRestore || p == byRecovery }
+
+// commands lists every command that a cluster proposes.
 var commands = map[string]provocation{
 	"ClaimRuns": byItself, "SetTargets": byItself, "LaunchBatch": byItself, "StartTarget": byItself, "Report": byItself,
 	"EndRun": byItself, "StartRun": byItself, "Kill": byItself, "Retain": byItself, "RefuseLock": byItself,
 	"SetWindow": byWindow, "LiftWindow": byWindow,
 	"PutDefinitions": byEdit, "ApplyConfig": byEdit, "SetNode": byEdit,
 	"InitCluster": byStart, "EndTargets": bySilence, "CompactOutput": byDeath, "PullMarks": byClock,
-	"PutToken": byToken, "RevokeToken": byToken,
+	"PutToken": byToken, "RevokeToken": byToken, "SetLaunchKey": byKeys,
+	"RestorePart": byRestore, "Restore": byRestore, "BeginEpoch": byRecovery,
 }
 
 // requests lists the requests to the leader.

@@ -39,6 +39,9 @@ func AllCases(sizes []int) []Case {
 			points = append(points, wrapperPoints()...)
 		}
 		for _, p := range points {
+			if p.provoke == byRecovery && size == 1 {
+				continue // there is nobody to lose
+			}
 			for _, action := range []string{"kill", "stop"} {
 				out = append(out, Case{p.name, action, size})
 			}
@@ -57,7 +60,11 @@ func ParseCase(text string) (Case, error) {
 	if _, ok := findPoint(f[0]); !ok {
 		return c, fmt.Errorf("case %q: there is no such point", text)
 	}
-	return Case{f[0], f[1], int(f[2][0] - '0')}, nil
+	c = Case{f[0], f[1], int(f[2][0] - '0')}
+	if c.provocation() == byRecovery && c.Nodes == 1 {
+		return c, fmt.Errorf("case %q: a node alone can't be recovered", text)
+	}
+	return c, nil
 }
 
 // Run runs the sweep and gives the results in the order of the cases.
@@ -92,21 +99,29 @@ func (s *Sweep) Run(ctx context.Context) ([]Result, error) {
 	return slices.Concat(results...), err
 }
 
-// chains cuts the cases into chains of one size of cluster; those with wrong clocks are chains of their own. Neighbours in the
-// list go to different chains, so that what hurts one thing again and again is spread.
+// chains cuts the cases into chains of one size of cluster; those with wrong clocks or other records are chains of their own, and
+// a cluster can be recovered once. Neighbours in the list go to different chains, so that what hurts one thing again and again
+// is spread.
 func (s *Sweep) chains() [][]Case {
-	byKind := make(map[int][]Case)
+	type kind struct {
+		nodes int
+		alone provocation
+	}
+	byKind := make(map[kind][]Case)
 	for _, c := range s.Cases {
-		kind := 2 * c.Nodes
-		if c.provocation() == byClock {
-			kind++
+		k := kind{nodes: c.Nodes}
+		if p := c.provocation(); p.alone() {
+			k.alone = p
 		}
-		byKind[kind] = append(byKind[kind], c)
+		byKind[k] = append(byKind[k], c)
 	}
 	var out [][]Case
-	for _, kind := range slices.Sorted(maps.Keys(byKind)) {
-		list := byKind[kind]
-		n := (len(list) + s.Length - 1) / s.Length
+	for _, k := range slices.SortedFunc(maps.Keys(byKind), func(a, b kind) int { return cmp.Or(a.nodes-b.nodes, int(a.alone-b.alone)) }) {
+		list, length := byKind[k], s.Length
+		if k.alone == byRecovery {
+			length = 1
+		}
+		n := (len(list) + length - 1) / length
 		cut := make([][]Case, n)
 		for i, c := range list {
 			cut[i%n] = append(cut[i%n], c)

@@ -23,6 +23,19 @@ func clockWorkload() []*rig.Job {
 	}
 }
 
+// epochWorkload is what runs while records are brought back: commands that are forgotten with it end by themselves.
+func epochWorkload() []*rig.Job {
+	return []*rig.Job{
+		{Name: jobTick, Every: 1, Targets: "m1", Machines: 1, Bytes: 100, Overlap: true},
+		{Name: "slow", Every: 2, Targets: "m1,m2", Machines: 2, Bytes: 3000, Seconds: 2.5},
+		{Name: "chatty", Every: 5, Targets: "m2", Machines: 1, Bytes: 150_000, Seconds: 1.5, Code: 3, Overlap: true},
+		{Name: "nograce", Every: 3, Targets: "m3", Machines: 1, Bytes: 10, Overlap: true, NoGrace: true},
+		{Name: "batched", Every: 6, Targets: "m1,m2,m3", Machines: 3, Bytes: 700, Seconds: 0.2, Batch: 1, Overlap: true},
+		{Name: rig.JobHand, Targets: "m1,m3", Machines: 2, Bytes: 2000, Seconds: 0.5, Overlap: true},
+		{Name: rig.JobLong, Targets: "m2", Machines: 1, Bytes: 400, Seconds: 3, Overlap: true},
+	}
+}
+
 // workload gives jobs that together use every command: short and long ones, some with output, failing ones, some that meet a
 // held lock, match nothing, run into their timeout, or are started by hand alone. The load stays below a core.
 func workload(r *rand.Rand) []*rig.Job {

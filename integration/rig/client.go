@@ -78,10 +78,14 @@ func final(err error) bool {
 	return errors.As(err, &s) && s.code >= 400 && s.code < 500 && s.code != http.StatusTooManyRequests && s.code != http.StatusRequestTimeout
 }
 
-// call makes one request of one node.
+// call makes one request of one node. A body of bytes goes as it is, any other as JSON.
 func (n *Node) call(ctx context.Context, method, path string, body any, header http.Header) ([]byte, error) {
 	var in io.Reader
-	if body != nil {
+	raw, binary := body.([]byte)
+	switch {
+	case binary:
+		in = bytes.NewReader(raw)
+	case body != nil:
 		b, err := json.Marshal(body)
 		if err != nil {
 			return nil, err
@@ -95,7 +99,10 @@ func (n *Node) call(ctx context.Context, method, path string, body any, header h
 	for k, v := range header {
 		req.Header[k] = v
 	}
-	if body != nil {
+	switch {
+	case binary:
+		req.Header.Set("Content-Type", "application/octet-stream")
+	case body != nil:
 		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := n.http.Do(req)
@@ -194,6 +201,21 @@ func (n *Node) Leads(ctx context.Context) bool {
 	var st status
 	b, err := n.call(ctx, http.MethodGet, "/status", nil, nil)
 	return err == nil && json.Unmarshal(b, &st) == nil && st.Node.Role == "leader" && st.Cluster.Leader == n.Name
+}
+
+// Knows says why a node does not know who leads.
+func (n *Node) Knows(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var st status
+	b, err := n.call(ctx, http.MethodGet, "/status", nil, nil)
+	if err == nil {
+		err = json.Unmarshal(b, &st)
+	}
+	if err == nil && st.Cluster.Leader == "" {
+		err = errors.New("it knows none")
+	}
+	return err
 }
 
 // Init begins the cluster on this node.

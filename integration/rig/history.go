@@ -40,6 +40,9 @@ type History struct {
 	stale   []stale
 	reads   int // of runs whose start had been acknowledged, on any node
 	clocks  []wrongClock
+	epochs  []*Epoch
+
+	startedAt map[string]time.Time // by key: when the start was acknowledged
 }
 
 // outage is a time in which a node was not working.
@@ -53,7 +56,7 @@ type stale struct {
 
 // NewHistory makes an empty one.
 func NewHistory() *History {
-	return &History{Started: map[string]string{}, refused: map[string]bool{}, killed: map[string]bool{}}
+	return &History{Started: map[string]string{}, refused: map[string]bool{}, killed: map[string]bool{}, startedAt: map[string]time.Time{}}
 }
 
 // Down notes a time in which a node was not working.
@@ -71,6 +74,8 @@ type Operator struct {
 	P string
 
 	NoMaintenance bool
+
+	acting sync.Mutex // held for each turn of Use
 }
 
 // StartByHand starts a job, gives the run's id, which is empty if the start was refused, and reads it on another node.
@@ -120,7 +125,7 @@ func (o *Operator) start(ctx context.Context, job string) (string, error) {
 	if err := json.Unmarshal(b, &r); err != nil {
 		return "", err
 	}
-	o.H.Started[key] = r.ID
+	o.H.Started[key], o.H.startedAt[key] = r.ID, time.Now()
 	return r.ID, nil
 }
 
@@ -200,23 +205,37 @@ func (o *Operator) Use(ctx context.Context) error {
 			return errors.Join(errs...)
 		case <-time.After(1500 * time.Millisecond):
 		}
-		switch turn % 4 {
-		case 0, 2:
-			_, err := o.StartByHand(ctx, JobHand)
-			note(err)
-		case 1:
-			id, err := o.StartByHand(ctx, JobLong)
-			note(err)
-			if err == nil && id != "" {
-				time.Sleep(time.Second)
-				note(o.Kill(ctx, id))
-			}
-		case 3:
-			if !o.NoMaintenance {
-				note(o.MaintainFor(ctx, turn))
-			}
-		}
+		note(o.act(ctx, turn))
 	}
+}
+
+// act does what people do in one turn.
+func (o *Operator) act(ctx context.Context, turn int) error {
+	o.acting.Lock()
+	defer o.acting.Unlock()
+	switch turn % 4 {
+	case 1:
+		id, err := o.StartByHand(ctx, JobLong)
+		if err != nil || id == "" {
+			return err
+		}
+		time.Sleep(time.Second)
+		return o.Kill(ctx, id)
+	case 3:
+		if o.NoMaintenance {
+			return nil
+		}
+		return o.MaintainFor(ctx, turn)
+	default:
+		_, err := o.StartByHand(ctx, JobHand)
+		return err
+	}
+}
+
+// Hold lets people do nothing until it is released; what they are at is over when it returns.
+func (o *Operator) Hold() (release func()) {
+	o.acting.Lock()
+	return o.acting.Unlock
 }
 
 // MaintainFor sets a short maintenance. It is lifted even when ctx ends meanwhile.

@@ -59,19 +59,24 @@ func (v Violation) Say() string {
 // oracle judges evidence.
 type oracle struct {
 	Evidence
-	byName map[string]*Job
-	found  []Violation
+	byName  map[string]*Job
+	spanned map[string]bool // runs that may have been unfinished when an epoch began
+	found   []Violation
 }
+
+// restoredText is what a record says that was unfinished in another time.
+const restoredText = "restored"
 
 // Judge gives every broken promise.
 func Judge(e Evidence) []Violation {
-	o := &oracle{Evidence: e, byName: make(map[string]*Job)}
+	o := &oracle{Evidence: e, byName: make(map[string]*Job), spanned: make(map[string]bool)}
 	for _, j := range e.jobs {
 		o.byName[j.Name] = j
 	}
 	recorded := make(map[Key]bool)
 	for i := range e.runs {
 		r := &e.runs[i]
+		o.spanned[r.ID] = o.restored(r)
 		o.run(r)
 		for _, t := range e.Targets[r.ID] {
 			recorded[Key{r.ID, t.Machine}] = true
@@ -82,7 +87,7 @@ func Judge(e Evidence) []Violation {
 		if len(starts) > 1 {
 			o.add("G1", at, "%s on %s was started %d times: %v", k.Instance, k.Machine, len(starts), starts)
 		}
-		if !recorded[k] {
+		if !recorded[k] && !o.forgotten(at, slackOfEpoch) {
 			o.add("G4", at, "%s on %s was executed and is not in the record", k.Instance, k.Machine)
 		}
 	}
@@ -93,6 +98,7 @@ func Judge(e Evidence) []Violation {
 		}
 	}
 	o.byHand()
+	o.closedEpochs()
 	for _, s := range e.history.stale {
 		o.add("G6", s.at, "start of %s was acknowledged, and %s did not know it afterwards", s.run, s.node)
 	}
@@ -115,6 +121,7 @@ func (o *oracle) run(r *Run) {
 		return
 	case r.State == "claimed" || r.State == "running":
 		o.add("end", at, "run %s is %s after everything came to rest", r.ID, r.State)
+	case r.State == "launch-failed" && r.Text == restoredText && o.restored(r): // before its machines were known, or some
 	case r.State == "launch-failed":
 		o.add("G4", at, "run %s: launch-failed: %s", r.ID, r.Text)
 	case r.State == "no-targets" && j.Machines > 0 && len(targets) == 0:
@@ -188,7 +195,7 @@ func (o *oracle) target(j *Job, r *Run, t *Target) {
 		}
 		o.exact(bad, k, j, t, false)
 	case "lost":
-		if !o.Crashed[Key{t.Launch, t.Machine}] {
+		if !o.Crashed[Key{t.Launch, t.Machine}] && !(t.Text == restoredText && t.Presumed && o.restored(r)) {
 			bad("G4", "its wrapper was not hurt")
 		}
 		o.exact(bad, k, j, t, false)
@@ -211,6 +218,8 @@ func (o *oracle) notStarted(bad func(promise, format string, args ...any), j *Jo
 	switch {
 	case o.Crashed[Key{t.Launch, t.Machine}]:
 	case t.State == "maintenance" && o.machineCovered(t.Machine, r):
+	case o.restored(r): // its token was of another epoch
+	case t.State == "not-started" && !j.Overlap && o.locked(j.Name, t.Machine, r):
 	case t.State == "not-started" && j.Lockfile != "":
 	case t.State == "not-started" && !j.Overlap && o.hurt(j.Name, t.Machine): // its lock is held by a command without a wrapper
 	default:
@@ -267,6 +276,10 @@ func (o *oracle) hurt(job, machine string) bool {
 func (o *oracle) exact(bad func(promise, format string, args ...any), k Key, j *Job, t *Target, whole bool) {
 	want, got := Output(k.Instance, k.Machine, j.Bytes), o.output[k]
 	switch {
+	case t.LeftOut != 0 && o.spanned[k.Instance]: // what the record that was brought in force lacked
+		if n := len(got) + t.LeftOut; n > len(want) || whole && n != len(want) || !inPieces(want, got) {
+			bad("G3", "%d bytes of output and %d left out, the command wrote %d", len(got), t.LeftOut, len(want))
+		}
 	case t.LeftOut != 0:
 		bad("G3", "%d bytes were left out", t.LeftOut)
 	case whole && !bytes.Equal(got, want), !bytes.HasPrefix(want, got):

@@ -19,6 +19,7 @@ func (o *oracle) ticks(j *Job) {
 			}
 		}
 	}
+	o.forgottenTicks(j.Name, runs)
 	skips := o.skipsOf(j)
 	for s := o.history.Seen.Unix() + 1; s < o.end.onSent.Unix(); s++ {
 		if !j.due(s) {
@@ -29,7 +30,7 @@ func (o *oracle) ticks(j *Job) {
 		if o.history.wrongBy(at) > 0 && runs[s] <= 1 {
 			n = min(n, 1) // a tick that was skipped comes again when its mark is pulled back
 		}
-		if n != 1 {
+		if n != 1 && (n > 1 || !o.decided(at)) {
 			o.add("G2", at, "tick %d of %s has %d runs and the skips %v", s, j.Name, runs[s], skips[s])
 		}
 		if runs[s] > 0 && o.covered(j.Name, at) {
@@ -47,13 +48,18 @@ func (o *oracle) ticks(j *Job) {
 func (o *oracle) skipsOf(j *Job) map[int64][]string {
 	out := make(map[int64][]string)
 	for _, sk := range o.skips[j.Name] {
-		n := 0
+		n, unsure := 0, 0
 		for s := sk.First.Unix(); s <= sk.Last.Unix(); s++ {
-			if j.due(s) {
+			switch {
+			case !j.due(s):
+			case o.spansEpoch(sk.First, sk.Last) && o.decided(time.Unix(s, 0)):
+				unsure++ // what was decided between two skips of the series may be forgotten
+			default:
 				out[s] = append(out[s], sk.Reason)
 				n++
 			}
 		}
+		n += min(unsure, max(sk.Count-n, 0))
 		if o.history.wrongBy(sk.First) > 0 || o.history.wrongBy(sk.Last) > 0 {
 			n = min(n, sk.Count) // runs that the wrong clock had claimed may lie within
 		}
@@ -122,6 +128,9 @@ func (o *oracle) byHand() {
 		}
 	}
 	for k, id := range o.history.Started {
+		if len(byKey[k]) == 0 && o.forgotten(o.history.startedAt[k], 0) {
+			continue
+		}
 		if len(byKey[k]) != 1 || byKey[k][0] != id {
 			o.add("G4", o.end.onSent, "start %s was acknowledged as %s, the record has %v", k, id, byKey[k])
 		}
