@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -124,5 +125,38 @@ func TestTransferToOneThatIsNamed(t *testing.T) {
 			t.Fatalf("to a dead node: %v", err)
 		}
 		r.propose(leader, "still leads")
+	})
+}
+
+// TestTransferToOneThatJustCameBack: Raft sends a follower that was dead nothing for a while, though it answers again. Leadership is
+// not handed to it before it is up to date, for a transfer that doesn't end in time ends the leader.
+func TestTransferToOneThatJustCameBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r, leader := three(t, nil)
+		defer r.stopAll()
+		back := r.others(leader)[0]
+		r.crash(back)
+		for i := range 30 { // Raft's pauses between its tries grow meanwhile
+			r.propose(leader, fmt.Sprint("while it is dead ", i))
+			time.Sleep(time.Second)
+		}
+		r.start(back)
+		refused := 0
+		for r.nodes[leader] != nil {
+			err := r.nodes[leader].TransferTo(within(5*time.Second), back)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, ErrNoSuccessor) {
+				t.Fatalf("after %d refusals: %v", refused, err)
+			}
+			if refused++; refused > 1000 {
+				t.Fatal("it never catches up")
+			}
+		}
+		if got := r.leader(leader); got != back {
+			t.Fatalf("%s leads, not %s", got, back)
+		}
+		t.Logf("refused %d times, until it was up to date", refused)
 	})
 }

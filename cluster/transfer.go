@@ -31,7 +31,7 @@ func decodePeerState(data []byte) (peerState, error) {
 	return peerState{term: binary.BigEndian.Uint64(data), lastIndex: binary.BigEndian.Uint64(data[8:])}, nil
 }
 
-// TransferLeadership hands leadership to the voter with the longest log among those that answer now. It returns
+// TransferLeadership hands leadership to a voter that answers now and whose log is as long as this node's. It returns
 // ErrNotLeader or ErrNoSuccessor, with nothing changed, or nil once this node no longer leads. A transfer that was begun
 // and failed ends the node: it can leave Raft refusing every write for ever, in this leadership and in later ones.
 func (n *Node) TransferLeadership(ctx context.Context) error { return n.TransferTo(ctx, "") }
@@ -76,35 +76,51 @@ func (n *Node) otherVoters() []Member {
 	return others
 }
 
-// successor asks all other voters, or the one with the id, and takes the one whose log reaches furthest. One that doesn't answer within an election
-// timeout is cut off, or as good as.
+// askAgain is how long to wait before a voter is asked again how far its log reaches.
+const askAgain = 5 * time.Millisecond
+
+// successor gives the first of the other voters, or the one with the id, whose log is found to reach as far as this node's does
+// now. A follower that is in touch gets there within milliseconds. One that was dead may answer and yet not be sent anything
+// for seconds, because Raft waits longer after every failure: a transfer to it would not end in time. Who doesn't get there
+// within an election timeout is no successor.
 func (n *Node) successor(ctx context.Context, id string) (Member, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timings.Election)
 	defer cancel()
-	var (
-		group sync.WaitGroup
-		mu    sync.Mutex // guards best and log
-		best  Member
-		log   peerState
-	)
+	last := n.raft.LastIndex()
+	var group sync.WaitGroup
+	found := make(chan Member, len(n.otherVoters()))
 	for _, m := range n.otherVoters() {
 		if id != "" && m.ID != id {
 			continue
 		}
 		group.Go(func() {
-			state, err := n.askPeer(ctx, m)
-			mu.Lock()
-			defer mu.Unlock()
-			if err == nil && (best.ID == "" || state.lastIndex > log.lastIndex) {
-				best, log = m, state
+			if n.reaches(ctx, m, last) {
+				found <- m
+				cancel() // the others needn't be waited for
 			}
 		})
 	}
 	group.Wait()
-	if best.ID == "" {
+	select {
+	case m := <-found:
+		return m, nil
+	default:
 		return Member{}, ErrNoSuccessor
 	}
-	return best, nil
+}
+
+// reaches asks a voter until its log reaches an index, and reports whether it did before ctx ended.
+func (n *Node) reaches(ctx context.Context, m Member, index uint64) bool {
+	for {
+		if state, err := n.askPeer(ctx, m); err == nil && state.lastIndex >= index {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(askAgain):
+		}
+	}
 }
 
 func (n *Node) askPeer(ctx context.Context, m Member) (peerState, error) {

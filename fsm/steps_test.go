@@ -127,7 +127,7 @@ func (w *random) ask() {
 	if w.chance(5, "wrong machine") {
 		sight.Machine = "other"
 	}
-	if w.chance(7, "locked") {
+	if w.chance(15, "locked") {
 		w.do(&RefuseLock{Refusal: saltpeter.LockRefusal{Sight: sight, Ref: refOf(l, i), Text: "held"}})
 		return
 	}
