@@ -31,48 +31,61 @@ func secondKey(c *rig.Cluster) error {
 	return errors.Join(err, f.Close())
 }
 
-// changeKeys puts the other key first and restarts one node after the other with the point armed, the leader last: whoever
-// leads then names the key.
+// changeKeys puts the other key first and restarts one node after the other, the leader last: whoever leads then names the key.
+// Followers are armed once they are up, or they would pass the point with what they read again.
 func (ch *chain) changeKeys(ctx context.Context, setting string, struck func() []*rig.Node) error {
-	text, err := os.ReadFile(keyFile(ch.c))
+	if err := swapKeys(ch.c); err != nil {
+		return err
+	}
+	chosen, err := ch.choose(ctx, point{})
+	if err != nil {
+		return err
+	}
+	from := time.Now()
+	defer func() { ch.h.Down(from, time.Now()) }()
+	for _, n := range others(ch.c, chosen[0]) {
+		if err := ch.restartArmed(ctx, n, setting); err != nil || len(struck()) > 0 { // the leader may have changed
+			return err
+		}
+	}
+	if err := chosen[0].End(syscall.SIGKILL, 10*time.Second); err != nil {
+		return err
+	}
+	if len(ch.c.Nodes) == 1 {
+		return chosen[0].Start("SP_CRASHPOINT=" + setting)
+	}
+	return chosen[0].Start()
+}
+
+// swapKeys puts the second key first.
+func swapKeys(c *rig.Cluster) error {
+	text, err := os.ReadFile(keyFile(c))
 	if err != nil {
 		return err
 	}
 	lines := strings.Fields(string(text))
 	if len(lines) != 2 {
-		return fmt.Errorf("%s has %d keys", keyFile(ch.c), len(lines))
+		return fmt.Errorf("%s has %d keys", keyFile(c), len(lines))
 	}
-	tmp := keyFile(ch.c) + ".new"
+	tmp := keyFile(c) + ".new"
 	if err := os.WriteFile(tmp, []byte(lines[1]+"\n"+lines[0]+"\n"), 0o600); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, keyFile(ch.c)); err != nil {
+	return os.Rename(tmp, keyFile(c))
+}
+
+// restartArmed kills a node, starts it, and arms it once it knows a leader.
+func (ch *chain) restartArmed(ctx context.Context, n *rig.Node, setting string) error {
+	if err := n.End(syscall.SIGKILL, 10*time.Second); err != nil {
 		return err
 	}
-	leader, err := ch.choose(ctx, point{})
-	if err != nil {
+	if err := n.Start(); err != nil {
 		return err
 	}
-	from := time.Now()
-	for _, n := range append(others(ch.c, leader[0]), leader[0]) {
-		if len(struck()) > 0 {
-			break
-		}
-		if err := n.End(syscall.SIGKILL, 10*time.Second); err != nil {
-			return err
-		}
-		if err := n.Start("SP_CRASHPOINT=" + setting); err != nil {
-			return err
-		}
-		if n == leader[0] {
-			break
-		}
-		if err := rig.WaitFor(ctx, 40*time.Second, n.Name+" to know a leader", func() error { return n.Knows(ctx) }); err != nil {
-			return err
-		}
+	if err := rig.WaitFor(ctx, 40*time.Second, n.Name+" to know a leader", func() error { return n.Knows(ctx) }); err != nil {
+		return err
 	}
-	ch.h.Down(from, time.Now())
-	return nil
+	return armPoint(n, setting)
 }
 
 // others gives the nodes but one.
