@@ -53,7 +53,7 @@ func TestStatusTellsOfDisksAndSchedules(t *testing.T) {
 				t.Fatalf("%s: %+v, %v", name, got, err)
 			}
 			s := got.Schedules
-			if s.Jobs != 1 || s.Next == nil || s.NextJob != "tick" || s.Next.Time().Sub(time.Now()).Abs() > 2*time.Second || s.LagMillis != nil || s.Missed != 0 {
+			if s.Jobs != 1 || s.Next == nil || s.NextJob != "tick" || time.Until(s.Next.Time()).Abs() > 2*time.Second || s.LagMillis != nil || s.Missed != 0 {
 				t.Errorf("%s: %+v", name, s)
 			}
 			for _, m := range got.Members {
