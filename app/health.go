@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -68,29 +67,13 @@ func (a *App) tellHealth(struct{}) (healthReport, error) {
 	return r, nil
 }
 
-// askHealth asks all members at once.
+// askHealth asks all members at once; who does not answer is not in it.
 func (a *App) askHealth(ctx context.Context, list []cluster.Member) map[string]healthReport {
-	ctx, cancel := context.WithTimeout(ctx, reportLimit)
-	defer cancel()
-	var (
-		group sync.WaitGroup
-		mu    sync.Mutex // guards out
-		out   = map[string]healthReport{}
-	)
-	for _, m := range list {
-		group.Go(func() {
-			var r healthReport
-			b, err := a.node.Ask(ctx, m.ID, cluster.High, peerHealth, []byte{0xf6}) // null: there is nothing to say
-			if err != nil || cbor.Unmarshal(b, &r) != nil {
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			out[m.ID] = r
-		})
-	}
-	group.Wait()
-	return out
+	return askMembers(ctx, list, func(ctx context.Context, m cluster.Member) (r healthReport, ok bool) {
+		b, err := a.node.Ask(ctx, m.ID, cluster.High, peerHealth, []byte{0xf6}) // null: there is nothing to say
+		ok = err == nil && cbor.Unmarshal(b, &r) == nil
+		return r, ok
+	})
 }
 
 // Health checks the cluster and all its members.

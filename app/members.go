@@ -56,19 +56,27 @@ type heard struct {
 
 // askReports asks all members at once how they are.
 func (a *App) askReports(ctx context.Context, list []cluster.Member) map[string]heard {
+	return askMembers(ctx, list, func(ctx context.Context, m cluster.Member) (heard, bool) { return a.askReport(ctx, m), true })
+}
+
+// askMembers asks all members at once, for as long as one may take, and gives by id what those said of whom ask says ok.
+func askMembers[T any](ctx context.Context, list []cluster.Member, ask func(context.Context, cluster.Member) (said T, ok bool)) map[string]T {
 	ctx, cancel := context.WithTimeout(ctx, reportLimit)
 	defer cancel()
 	var (
 		group sync.WaitGroup
 		mu    sync.Mutex // guards out
-		out   = map[string]heard{}
+		out   = map[string]T{}
 	)
 	for _, m := range list {
 		group.Go(func() {
-			h := a.askReport(ctx, m)
+			said, ok := ask(ctx, m)
+			if !ok {
+				return
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			out[m.ID] = h
+			out[m.ID] = said
 		})
 	}
 	group.Wait()

@@ -40,7 +40,7 @@ func clusterRuns(ctx context.Context, b *bench) error {
 	}
 	var slices []slice
 	for range clusterSlices {
-		s, err := c.slice(ctx, length)
+		s, err := sliceOf(ctx, c, length)
 		if err != nil {
 			return err
 		}
@@ -78,31 +78,4 @@ func (b *bench) clusterRows(slices []slice, length time.Duration) {
 	minutes := (length * time.Duration(len(slices)-2)).Minutes()
 	b.table.add(row{what: "  memory of the largest node", figure: mib(float64(last.rss)), limit: mib(float64(second.rss)) + " (second slice)", ratio: float64(last.rss) / float64(second.rss)})
 	b.table.add(row{what: "  its slope", figure: fmt.Sprintf("%+.1f MiB a minute", float64(last.rss-second.rss)/(1<<20)/minutes)})
-}
-
-// slice lets some time pass and tells what happened in it.
-func (c *several) slice(ctx context.Context, length time.Duration) (s slice, err error) {
-	before, err := c.unfinished(ctx)
-	if err != nil {
-		return s, err
-	}
-	cpu, err := c.usage()
-	if err != nil {
-		return s, err
-	}
-	began := time.Now()
-	claims, err := c.claimsDuring(func() error { return pause(ctx, length) })
-	if err != nil {
-		return s, err
-	}
-	after, err := c.unfinished(ctx)
-	if err != nil {
-		return s, err
-	}
-	used, err := c.usage()
-	if err != nil {
-		return s, err
-	}
-	took := time.Since(began).Seconds()
-	return slice{done: float64(claims.Runs-after+before) / took, late: percentile(claims.Late, 99), cpu: (used.CPU - cpu.CPU).Seconds() / took, rss: used.RSS}, nil
 }

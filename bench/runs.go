@@ -108,7 +108,7 @@ func (b *bench) runsPer(ctx context.Context, publish string) (slices []slice, be
 		length = 100 * time.Second
 	}
 	for range runsSlices {
-		s, err := n.slice(ctx, length)
+		s, err := sliceOf(ctx, n, length)
 		if err != nil {
 			return nil, 0, n.explain(err)
 		}
@@ -132,13 +132,20 @@ func (b *bench) runsPer(ctx context.Context, publish string) (slices []slice, be
 	return slices, s.Unfinished, errors.Join(n.Kill(), f.Kill(), n.log.Close())
 }
 
-// slice lets some time pass and tells what happened in it.
-func (n *aNode) slice(ctx context.Context, length time.Duration) (s slice, err error) {
-	before, err := n.state()
+// sliced is one node, or several.
+type sliced interface {
+	unfinished(ctx context.Context) (int, error)
+	usage() (rig.Usage, error)
+	claimsDuring(f func() error) (rig.Claims, error)
+}
+
+// sliceOf lets some time pass and tells what happened in it.
+func sliceOf(ctx context.Context, n sliced, length time.Duration) (s slice, err error) {
+	before, err := n.unfinished(ctx)
 	if err != nil {
 		return s, err
 	}
-	cpu, err := n.Usage(false)
+	cpu, err := n.usage()
 	if err != nil {
 		return s, err
 	}
@@ -147,17 +154,21 @@ func (n *aNode) slice(ctx context.Context, length time.Duration) (s slice, err e
 	if err != nil {
 		return s, err
 	}
-	after, err := n.state()
+	after, err := n.unfinished(ctx)
 	if err != nil {
 		return s, err
 	}
-	used, err := n.Usage(false)
+	used, err := n.usage()
 	if err != nil {
 		return s, err
 	}
 	took := time.Since(began).Seconds()
-	s.done = float64(claims.Runs-after.Unfinished+before.Unfinished) / took
-	s.late = percentile(claims.Late, 99)
-	s.cpu = (used.CPU - cpu.CPU).Seconds() / took
-	return s, nil
+	return slice{done: float64(claims.Runs-after+before) / took, late: percentile(claims.Late, 99), cpu: (used.CPU - cpu.CPU).Seconds() / took, rss: used.RSS}, nil
 }
+
+func (n *aNode) unfinished(context.Context) (int, error) {
+	s, err := n.state()
+	return s.Unfinished, err
+}
+
+func (n *aNode) usage() (rig.Usage, error) { return n.Usage(false) }
