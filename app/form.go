@@ -238,13 +238,14 @@ func (a *App) initCluster(ctx context.Context) (clusterID string, err error) {
 	return id.ClusterID, a.become(id)
 }
 
-// onlyMember refuses to begin a cluster on a node whose cluster has others.
+// onlyMember refuses to begin a cluster on a node whose cluster has others. One that was just admitted does not know them yet.
 func (a *App) onlyMember() error {
-	if n := len(a.node.Members()); n > 1 {
-		return saltpeter.Errorf(saltpeter.CodeConflict, "this node is a member of cluster %s with %d nodes", a.ident.ClusterID, n).
-			WithHint("start a new node with --join to add it; see: spctl cluster members")
+	members := a.node.Members()
+	if len(members) == 1 && members[0].Self {
+		return nil
 	}
-	return nil
+	return saltpeter.Errorf(saltpeter.CodeConflict, "this node is a member of cluster %s already", a.ident.ClusterID).
+		WithHint("start a new node with --join to add it; see: spctl cluster members")
 }
 
 // tryNodePort finds out whether the node port can be opened, before anything depends on it.

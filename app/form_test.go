@@ -99,6 +99,25 @@ func TestInitOnANodeThatWaits(t *testing.T) {
 	}
 }
 
+// A node that was just admitted has no log yet and knows no member: it must not say that it has begun a cluster.
+func TestInitOnANodeThatWasJustAdmitted(t *testing.T) {
+	dir, node := formNode(t, "--join", nobody)
+	a := mustNew(t, node)
+	id := a.ident
+	id.ClusterID, id.Several = newUUID(), true
+	if err := id.save(dir + "/data"); err != nil {
+		t.Fatal(err)
+	}
+	a.Close()
+	a = mustNew(t, node)
+	if a.ident.standing() != several || len(a.node.Members()) != 0 {
+		t.Fatalf("%+v, %+v", a.ident, a.node.Members())
+	}
+	if got, err := a.initCluster(t.Context()); saltpeter.CodeOf(err) != saltpeter.CodeConflict {
+		t.Fatalf("%q, %v", got, err)
+	}
+}
+
 func TestLostLogEndsAMember(t *testing.T) {
 	dir, node := formNode(t)
 	a := mustNew(t, node)

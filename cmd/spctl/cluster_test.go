@@ -37,7 +37,7 @@ func (f *fakeMembers) Health(context.Context) (api.Health, error) {
 }
 
 func (f *fakeMembers) Init(context.Context, saltpeter.Actor) (api.ClusterBegun, error) {
-	return api.ClusterBegun{}, saltpeter.Errorf(saltpeter.CodeConflict, "this node is a member of cluster prod with 3 nodes")
+	return api.ClusterBegun{}, saltpeter.Errorf(saltpeter.CodeConflict, "this node is a member of cluster prod already")
 }
 
 func (f *fakeMembers) Remove(_ context.Context, _ saltpeter.Actor, node string, force bool) (api.Removed, error) {
