@@ -19,16 +19,17 @@ var siblings = []string{"api", "cluster", "config", "fsm", "saltclient", "schedu
 
 // allowed lists what a package may import of this module beside the root package; a sibling's own subpackages are free.
 var allowed = map[string][]string{
-	"":          {},
-	"api":       {"internal/backup", "internal/cronexpr", "internal/buildinfo"},
-	"cluster":   {"internal/entry", "internal/keys"},
-	"config":    {"internal/cronexpr", "internal/suggest"},
-	"fsm":       {"internal/backup", "internal/entry", "internal/outlog"},
-	"scheduler": {"internal/cronexpr"},
-	"sinks":     {"internal/filename", "internal/outlog"},
-	"wsgateway": {"internal/wire", "internal/keys"},
-	"wrapper":   {"internal/filename", "internal/wire", "internal/keys", "internal/buildinfo"},
-	"launcher":  {},
+	"":           {},
+	"api":        {"internal/backup", "internal/cronexpr", "internal/buildinfo"},
+	"cluster":    {"internal/entry", "internal/keys"},
+	"config":     {"internal/cronexpr", "internal/suggest"},
+	"fsm":        {"internal/backup", "internal/entry", "internal/outlog"},
+	"scheduler":  {"internal/cronexpr"},
+	"sinks":      {"internal/filename", "internal/outlog"},
+	"wsgateway":  {"internal/wire", "internal/keys"},
+	"wrapper":    {"internal/filename", "internal/wire", "internal/keys", "internal/buildinfo"},
+	"launcher":   {},
+	"saltclient": {},
 
 	"cmd/saltpeter":  {"app", "config", "internal/buildinfo", "cluster", "integration/crash/seams"},
 	"cmd/spctl":      {"internal/backup", "api", "api/client", "config", "internal/cronexpr", "internal/buildinfo", "internal/keys", "internal/suggest"},
