@@ -58,7 +58,8 @@ type chain struct {
 	early rig.Evidence // of runs that retention may have dropped since
 
 	epoch    *rig.Epoch     // that is on its way, or whose maintenance is on
-	entering errgroup.Group // who asks for it
+	entering errgroup.Group // who asks for it, or for a removal
+	removed  *rig.Node      // that is out, and has to come back
 }
 
 // runChain runs cases of one size of cluster in a new directory, which is kept if something is found.
@@ -75,6 +76,8 @@ func runChain(ctx context.Context, dir string, bin rig.Binaries, seed uint64, ca
 		jobs = clockWorkload()
 	case byRestore, byRecovery:
 		jobs = epochWorkload()
+	case byLoss:
+		jobs = lossWorkload()
 	}
 	c, err := pointedCluster(dir, bin, cases[0].Nodes, jobs, timings)
 	if err == nil {
@@ -84,6 +87,9 @@ func runChain(ctx context.Context, dir string, bin rig.Binaries, seed uint64, ca
 		return failAll(results, dir, err, results)
 	}
 	c.Env = append(c.Env, "SP_SNAPSHOT_LOGS=120", "SP_SEGMENT_BYTES=131072", "SP_CLOCK="+clockFile(c))
+	if kind == byLoss {
+		c.Env = append(c.Env, "SP_FED=1")
+	}
 	ch := &chain{c: c, h: rig.NewHistory(), rand: r, log: log}
 	ch.op = &rig.Operator{C: c, H: ch.h, P: "k", NoMaintenance: kind.alone()}
 	ch.fill = &rig.Operator{C: c, H: ch.h, P: "f"}
@@ -122,7 +128,7 @@ func failAll(broken []Result, dir string, err error, all []Result) []Result {
 
 func (ch *chain) run(ctx context.Context, results []Result) ([]rig.Violation, error) {
 	start := ch.c.StartAll
-	if results[0].provocation() == byRecovery {
+	if results[0].provocation().several() {
 		start = ch.form
 	}
 	if err := start(ctx); err != nil {
@@ -182,10 +188,14 @@ func (ch *chain) finish(ctx context.Context) ([]rig.Violation, error) {
 	if err := ch.c.StopAll(); err != nil {
 		found = append(found, rig.Violation{Promise: "end", At: time.Now(), Text: err.Error()})
 	}
-	complaints := slices.DeleteFunc(ch.c.Complaints(), func(v rig.Violation) bool { // of clocks that were turned
-		return !ch.h.AfterClocks().IsZero() && (strings.Contains(v.Text, "nothing is claimed") || strings.Contains(v.Text, "marks lie in the future"))
-	})
-	return append(found, complaints...), nil
+	return append(found, slices.DeleteFunc(ch.c.Complaints(), ch.expected)...), nil
+}
+
+// expected reports whether a node's complaint is of what was done to it: clocks that were turned, output that was taken.
+func (ch *chain) expected(v rig.Violation) bool {
+	turned, robbed := !ch.h.AfterClocks().IsZero(), ch.h.Robbed()
+	return turned && (strings.Contains(v.Text, "nothing is claimed") || strings.Contains(v.Text, "marks lie in the future")) ||
+		robbed && strings.Contains(v.Text, "segments that no member has are given up")
 }
 
 func (c Case) provocation() provocation {

@@ -23,12 +23,15 @@ func (ch *chain) hurt(ctx context.Context, cs Case) (hit int, err error) {
 	if hit, err = ch.hurtNode(ctx, p, cs); err != nil {
 		return hit, err
 	}
-	if err = ch.leaveEpoch(ctx); err != nil {
+	if err = errors.Join(ch.leaveEpoch(ctx), ch.rejoin(ctx)); err != nil {
 		return hit, err
 	}
 	err = ch.settle(ctx)
-	if p.provoke == byDeath {
+	switch p.provoke {
+	case byDeath:
 		err = errors.Join(err, ch.keepAll(ctx))
+	case byLoss:
+		err = errors.Join(err, ch.readable(ctx))
 	}
 	return hit, err
 }
@@ -167,6 +170,10 @@ func (ch *chain) provoke(ctx context.Context, p point, setting string, struck fu
 		return ch.restore(ctx, p, setting)
 	case p.provoke == byRecovery:
 		return ch.recover(ctx, setting)
+	case p.provoke == byRemoval:
+		return ch.remove(ctx, p, setting)
+	case p.provoke == byLoss:
+		return ch.rob(ctx, p, setting)
 	case p.provoke == byDeath:
 		if err := ch.fillUp(ctx); err != nil {
 			return err

@@ -27,6 +27,8 @@ const (
 	byKeys                 // the cluster's key changes
 	byRestore              // a backup is restored
 	byRecovery             // a majority is lost
+	byRemoval              // a member is removed
+	byLoss                 // segments of output are lost on all nodes
 )
 
 // patience is how long a point is waited for before it is provoked again.
@@ -36,15 +38,28 @@ func (p provocation) patience() time.Duration {
 		return 13 * time.Second
 	case byClock: // a node alone looks at its clock for 10 s before it believes it
 		return 20 * time.Second
-	case byRestore, byRecovery:
+	case byRestore, byRecovery, byLoss: // the leader looks twice for what is lost
 		return 20 * time.Second
+	case byRemoval:
+		return 12 * time.Second
 	default:
 		return 6 * time.Second
 	}
 }
 
-// alone says what chains of their own are made for: their clocks are wrong, or their record is of another time.
-func (p provocation) alone() bool { return p == byClock || p == byRestore || p == byRecovery }
+// alone says what chains of their own are made for: their clocks are wrong, their record is of another time or lacks output, or
+// their members change.
+func (p provocation) alone() bool {
+	switch p {
+	case byClock, byRestore, byRecovery, byRemoval, byLoss:
+		return true
+	default:
+		return false
+	}
+}
+
+// several says what takes more than one node: there must be somebody to lose, or to remove.
+func (p provocation) several() bool { return p == byRecovery || p == byRemoval }
 
 // commands lists every command that a cluster proposes.
 var commands = map[string]provocation{
@@ -55,6 +70,7 @@ var commands = map[string]provocation{
 	"InitCluster": byStart, "EndTargets": bySilence, "CompactOutput": byDeath, "PullMarks": byClock,
 	"PutToken": byToken, "RevokeToken": byToken, "SetLaunchKey": byKeys,
 	"RestorePart": byRestore, "Restore": byRestore, "BeginEpoch": byRecovery,
+	"ForgetNode": byRemoval, "LoseSegments": byLoss,
 }
 
 // requests lists the requests to the leader.

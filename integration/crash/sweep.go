@@ -39,8 +39,8 @@ func AllCases(sizes []int) []Case {
 			points = append(points, wrapperPoints()...)
 		}
 		for _, p := range points {
-			if p.provoke == byRecovery && size == 1 {
-				continue // there is nobody to lose
+			if p.provoke.several() && size == 1 {
+				continue
 			}
 			for _, action := range []string{"kill", "stop"} {
 				out = append(out, Case{p.name, action, size})
@@ -61,8 +61,8 @@ func ParseCase(text string) (Case, error) {
 		return c, fmt.Errorf("case %q: there is no such point", text)
 	}
 	c = Case{f[0], f[1], int(f[2][0] - '0')}
-	if c.provocation() == byRecovery && c.Nodes == 1 {
-		return c, fmt.Errorf("case %q: a node alone can't be recovered", text)
+	if c.provocation().several() && c.Nodes == 1 {
+		return c, fmt.Errorf("case %q: it takes three nodes", text)
 	}
 	return c, nil
 }
@@ -99,7 +99,7 @@ func (s *Sweep) Run(ctx context.Context) ([]Result, error) {
 	return slices.Concat(results...), err
 }
 
-// chains cuts the cases into chains of one size of cluster; those with wrong clocks or other records are chains of their own, and
+// chains cuts the cases into chains of one size of cluster; some provocations have chains of their own, and
 // a cluster can be recovered once. Neighbours in the list go to different chains, so that what hurts one thing again and again
 // is spread.
 func (s *Sweep) chains() [][]Case {

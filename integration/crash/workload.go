@@ -36,6 +36,15 @@ func epochWorkload() []*rig.Job {
 	}
 }
 
+// lossWorkload is what runs while output is lost: no piece that is written at once is so short that it could not be told.
+func lossWorkload() []*rig.Job {
+	jobs := epochWorkload()
+	for _, j := range jobs {
+		j.Bytes = max(j.Bytes, 400)
+	}
+	return jobs
+}
+
 // workload gives jobs that together use every command: short and long ones, some with output, failing ones, some that meet a
 // held lock, match nothing, run into their timeout, or are started by hand alone. The load stays below a core.
 func workload(r *rand.Rand) []*rig.Job {

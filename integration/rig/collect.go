@@ -3,6 +3,7 @@ package rig
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -45,7 +46,7 @@ func (c *Cluster) Collect(ctx context.Context, h *History, end *Span) (Evidence,
 			return e, err
 		}
 	}
-	return e, c.collectTargets(ctx, &e)
+	return e, errors.Join(c.collectTargets(ctx, &e), c.collectGaps(ctx, &e), c.collectMembers(ctx, &e))
 }
 
 // Finished reads the runs that are over and adds them to what was read before.

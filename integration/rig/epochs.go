@@ -175,7 +175,6 @@ func (o *oracle) locked(job, machine string, r *Run) bool {
 
 // inPieces reports whether got is what is left of want without some pieces.
 func inPieces(want, got []byte) bool {
-	const probe = 16
 	for len(got) > 0 {
 		i := bytes.Index(want, got[:min(probe, len(got))])
 		if i < 0 {

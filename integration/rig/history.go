@@ -42,6 +42,9 @@ type History struct {
 	clocks  []wrongClock
 	epochs  []*Epoch
 
+	removals  []*removal
+	robberies []*robbery
+
 	startedAt map[string]time.Time // by key: when the start was acknowledged
 }
 

@@ -18,6 +18,10 @@ type Evidence struct {
 	output  map[Key][]byte
 	ledger  map[Key][]Execution
 	Crashed map[Key]bool // by launch and machine: this wrapper was to be killed
+
+	nodeEvents map[string][]nodeEvent // by node: what its feed says of nodes; read if one was removed
+	takenOf    map[Key]int            // bytes of output that were taken from all nodes
+	gaps       map[Key]int            // bytes that are said to be lacking, of those outputs
 }
 
 // Size says how much was judged.
@@ -41,7 +45,15 @@ func (e *Evidence) Size() string {
 			}
 		}
 	}
-	return fmt.Sprintf("%d ticks, %d runs, %d executions, %d KiB of output, machines %v", ticks, len(e.runs), executions, outputs>>10, states)
+	size := fmt.Sprintf("%d ticks, %d runs, %d executions, %d KiB of output, machines %v", ticks, len(e.runs), executions, outputs>>10, states)
+	if len(e.gaps) > 0 {
+		lacking := 0
+		for _, n := range e.gaps {
+			lacking += n
+		}
+		size += fmt.Sprintf(", %d KiB lacking in %d outputs", lacking>>10, len(e.gaps))
+	}
+	return size
 }
 
 // Violation is one broken promise; at says when, so that it can be charged to a case.
@@ -99,6 +111,7 @@ func Judge(e Evidence) []Violation {
 	}
 	o.byHand()
 	o.closedEpochs()
+	o.members()
 	for _, s := range e.history.stale {
 		o.add("G6", s.at, "start of %s was acknowledged, and %s did not know it afterwards", s.run, s.node)
 	}
@@ -282,6 +295,10 @@ func (o *oracle) exact(bad func(promise, format string, args ...any), k Key, j *
 		}
 	case t.LeftOut != 0:
 		bad("G3", "%d bytes were left out", t.LeftOut)
+	case o.gaps[k] > 0: // no node has all of it any more
+		if n := len(got) + o.gaps[k]; o.gaps[k] > o.takenOf[k] || n > len(want) || whole && n != len(want) || !inPieces(want, got) {
+			bad("G3", "%d bytes of output and %d said to be lacking, the command wrote %d and %d were taken", len(got), o.gaps[k], len(want), o.takenOf[k])
+		}
 	case whole && !bytes.Equal(got, want), !bytes.HasPrefix(want, got):
 		bad("G3", "%d bytes of output, the command wrote %d; the first %d are right", len(got), len(want), commonPrefix(got, want))
 	}

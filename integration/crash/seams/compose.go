@@ -63,7 +63,8 @@ func static(o *app.Options, getenv func(string) string) error {
 	return nil
 }
 
-// segments makes the segments of output so small that some of them are dead before long.
+// segments makes the segments of output so small that some of them are dead before long, and has them taken for those of another
+// node, which may be lacking, if the environment says so.
 func segments(o *app.Options, getenv func(string) string) error {
 	text := getenv("SP_SEGMENT_BYTES")
 	if text == "" {
@@ -73,7 +74,13 @@ func segments(o *app.Options, getenv func(string) string) error {
 	if err != nil {
 		return fmt.Errorf("read SP_SEGMENT_BYTES: %w", err)
 	}
-	o.Seams.Machine = func(m *fsm.Options) { m.Output.SegmentBytes = n }
+	fed := getenv("SP_FED") != ""
+	o.Seams.Machine = func(m *fsm.Options) {
+		m.Output.SegmentBytes = n
+		if fed {
+			m.Output.Origin = ""
+		}
+	}
 	return nil
 }
 

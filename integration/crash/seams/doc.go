@@ -19,8 +19,9 @@
 // nothing but a mark in the trace of strace.
 //
 // The same build takes a static cluster: SP_CLUSTER_ID, SP_NODE_ID and SP_PEERS ("id=host:port,…"). SP_SNAPSHOT_LOGS shortens
-// what lies between two snapshots, SP_SEGMENT_BYTES the segments of output. SP_CLOCK names a file with a duration by which the
-// node's wall clock is ahead; without the file it is right.
+// what lies between two snapshots, SP_SEGMENT_BYTES the segments of output. With SP_FED a
+// node takes every snapshot for one that it was fed: segments that it names and that are not there are lacking, not damage.
+// SP_CLOCK names a file with a duration by which the node's wall clock is ahead; without the file it is right.
 //
 // The package owns no goroutine; the points run on those of the parts.
 package seams

@@ -18,6 +18,7 @@ var commands = map[fsm.Code]string{
 	fsm.CodeRetain: "Retain", fsm.CodeCompactOutput: "CompactOutput", fsm.CodeSetNode: "SetNode", fsm.CodePullMarks: "PullMarks",
 	fsm.CodeBeginEpoch: "BeginEpoch", fsm.CodePutToken: "PutToken", fsm.CodeRevokeToken: "RevokeToken",
 	fsm.CodeSetLaunchKey: "SetLaunchKey", fsm.CodeRestorePart: "RestorePart", fsm.CodeRestore: "Restore",
+	fsm.CodeForgetNode: "ForgetNode", fsm.CodeLoseSegments: "LoseSegments",
 }
 
 func commandName(cmd []byte) string {
