@@ -23,7 +23,10 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/spf13/pflag v1.0.10
+require (
+	github.com/spf13/pflag v1.0.10
+	golang.org/x/time v0.16.0
+)
 
 require (
 	github.com/armon/go-metrics v0.4.1 // indirect

@@ -57,6 +57,7 @@ type starting struct{ scheduler.Launcher }
 func (starting) Resolve(context.Context, saltpeter.Job, []string, bool) ([]saltpeter.Resolved, error) {
 	return []saltpeter.Resolved{{Machine: "m1", Up: true}}, nil
 }
+func (starting) Certain() bool { return true }
 func (starting) Publish(context.Context, *saltpeter.Launch, *saltpeter.Job, time.Duration) error {
 	return nil
 }

@@ -21,6 +21,7 @@ type launcher struct {
 	resolve  string // "", "hang", or an error
 	publish  string
 	ping     string
+	lossy    bool // a publish without error may have started nothing
 	asked    int // questions so far
 	started  func(*saltpeter.Launch)
 }
@@ -72,6 +73,12 @@ func (f *launcher) Publish(ctx context.Context, l *saltpeter.Launch, job *saltpe
 		f.started(l)
 	}
 	return nil
+}
+
+func (f *launcher) Certain() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.lossy
 }
 
 func (f *launcher) Ping(ctx context.Context, machines []string) (up []string, err error) {

@@ -45,8 +45,13 @@ func (p *publish) settled() {
 	}
 }
 
+// repeats are the pauses, in multiples of the silence that makes a machine be pinged, after which a launch that got through
+// is published again for those that gave no sign, where the launcher can't be certain that they got it.
+var repeats = [...]time.Duration{1, 2, 4}
+
 func (p *publish) attempts(ctx context.Context) {
 	l := p.run.l
+	repeated := 0
 	for n := 1; ctx.Err() == nil; n++ {
 		set := l.record.View().Settings()
 		now := l.clock.now()
@@ -54,13 +59,18 @@ func (p *publish) attempts(ctx context.Context) {
 		if launch == nil || now >= p.batch.first+set.StartWindow {
 			return
 		}
-		err := p.attempt(ctx, set, launch)
+		certain, err := p.attempt(ctx, set, launch)
 		if ctx.Err() != nil {
 			return
 		}
 		l.silence.published(p.batch, l.clock.now(), err)
-		if err == nil || p.batch.direct {
+		switch {
+		case p.batch.direct, err == nil && (certain || repeated == len(repeats)):
 			return
+		case err == nil:
+			sleep(ctx, repeats[repeated]*set.SilenceToPing)
+			repeated++
+			continue
 		}
 		l.log.Log(ctx, levelOf(n), "publish", "run", launch.RunID, "launch", launch.ID.String(), "err", err)
 		sleep(ctx, backOff(n, launch.Run))
@@ -68,10 +78,10 @@ func (p *publish) attempts(ctx context.Context) {
 }
 
 // attempt publishes once. A third of the window bounds it, so that one that hangs leaves time for another.
-func (p *publish) attempt(ctx context.Context, set *saltpeter.Settings, launch *saltpeter.Launch) error {
+func (p *publish) attempt(ctx context.Context, set *saltpeter.Settings, launch *saltpeter.Launch) (certain bool, err error) {
 	launcher := p.run.l.launcherOf(set)
 	if launcher == nil {
-		return errNoLauncher
+		return false, errNoLauncher
 	}
 	limit := set.StartWindow / 3
 	if p.batch.direct { // it is not repeated, so there is nothing to leave time for
@@ -79,21 +89,21 @@ func (p *publish) attempt(ctx context.Context, set *saltpeter.Settings, launch *
 	}
 	attempt, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := launcher.Publish(attempt, launch, p.job, set.StartWindow)
+	err = launcher.Publish(attempt, launch, p.job, set.StartWindow)
 	if errors.Is(err, context.DeadlineExceeded) && attempt.Err() != nil {
-		return fmt.Errorf("no answer within %s", limit.Round(time.Millisecond))
+		err = fmt.Errorf("no answer within %s", limit.Round(time.Millisecond))
 	}
-	return err
+	return launcher.Certain(), err
 }
 
-// missing gives the launch for the machines that still have no wrapper, nil if there are none. It keeps its id.
+// missing gives the launch for the machines of which no wrapper was heard, nil if there are none. It keeps its id.
 func (p *publish) missing() *saltpeter.Launch {
-	v := p.run.l.record.View()
+	v, heard := p.run.l.record.View(), p.run.l.silence.heardOf(p.batch)
 	left := *p.launch
 	left.Machines, left.Targets = nil, nil
 	for i, target := range p.launch.Targets {
 		t, ok := v.Target(saltpeter.TargetRef{Run: p.launch.Run, Target: target})
-		if ok && (t.State == saltpeter.Launched || p.batch.direct && !t.State.Final()) {
+		if ok && !heard[target] && (t.State == saltpeter.Launched || p.batch.direct && !t.State.Final()) {
 			left.Machines = append(left.Machines, p.launch.Machines[i])
 			left.Targets = append(left.Targets, target)
 		}

@@ -28,7 +28,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scenarios give into th
 //	drop NAME, pause NAME, resume NAME                                 resume moves the mark, as lifting a pause does
 //	set KEY=DURATION …                                                 settings: lost, window, silence, ping, retry
 //	machines NAME…, down NAME…, maintenance NAME…                      what the launcher knows, what the record knows
-//	launcher none|local, resolve|publish|ping ok|hang|ERROR            what the launcher does
+//	launcher none|local|lossy, resolve|publish|ping ok|hang|ERROR            what the launcher does
 //	lead, depose                                                       begin a term, end it
 //	advance DURATION, freeze DURATION                                  time goes by; freeze: while this process is stopped
 //	jump DURATION, clock alone|agreed|none|apart DURATION              the wall clock steps; what the others say of it
@@ -177,6 +177,9 @@ func (s *stage) do(f []string) error {
 		s.machines(f[0], rest)
 	case "launcher":
 		s.none.Store(rest[0] == "none")
+		s.f.mu.Lock()
+		s.f.lossy = rest[0] == "lossy"
+		s.f.mu.Unlock()
 	case "resolve":
 		s.answer(&s.f.resolve, rest)
 	case "publish":

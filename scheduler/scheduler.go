@@ -55,6 +55,9 @@ type Launcher interface {
 	// Publish has wrappers started under the launch's id on its machines; window is the start window that they are given.
 	// It may come again with the same id and fewer machines.
 	Publish(ctx context.Context, launch *saltpeter.Launch, job *saltpeter.Job, window time.Duration) error
+	// Certain reports whether a Publish without error has certainly started every wrapper. Else it is repeated for machines
+	// that stay silent: they may have been down for a moment, or out of reach of the way that was taken.
+	Certain() bool
 	// Ping asks machines until all have answered or ctx's deadline has come. An error means that it is not known who is up.
 	Ping(ctx context.Context, machines []string) (answered []string, err error)
 }

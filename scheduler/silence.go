@@ -141,6 +141,19 @@ func (t *silence) watchBack(target *saltpeter.Target, now time.Duration) {
 	}
 }
 
+// heardOf gives the targets of a batch whose wrappers gave a sign.
+func (t *silence) heardOf(b *batch) map[uint32]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	heard := make(map[uint32]bool)
+	for _, s := range b.signs {
+		if s.heard {
+			heard[s.ref.Target] = true
+		}
+	}
+	return heard
+}
+
 // forget ends the watch over a batch.
 func (t *silence) forget(b *batch) {
 	t.mu.Lock()

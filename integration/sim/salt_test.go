@@ -53,6 +53,9 @@ func matches(job *saltpeter.Job, name string) bool {
 	return ok && err == nil
 }
 
+// Certain implements scheduler.Launcher.
+func (saltOf) Certain() bool { return false }
+
 // Publish implements scheduler.Launcher: it may fail before or after it reached the machines, reach some of them only,
 // late, or twice.
 func (s saltOf) Publish(ctx context.Context, launch *saltpeter.Launch, _ *saltpeter.Job, window time.Duration) error {

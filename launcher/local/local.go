@@ -78,6 +78,9 @@ func (l *Launcher) Ping(_ context.Context, machines []string) ([]string, error) 
 	return slices.DeleteFunc(slices.Clone(machines), func(m string) bool { return !slices.Contains(played, m) }), nil
 }
 
+// Certain reports that a wrapper was started where Publish gave no error.
+func (l *Launcher) Certain() bool { return true }
+
 // Publish starts one wrapper per machine and waits until each has detached. Its error tells of all that could not be
 // started.
 func (l *Launcher) Publish(ctx context.Context, launch *saltpeter.Launch, job *saltpeter.Job, window time.Duration) error {
