@@ -10,7 +10,7 @@ GOBIN := $(shell go env GOPATH)/bin
 TESTFLAGS ?=
 BENCHFLAGS ?=
 
-.PHONY: help build test race fuzz bench bench-all lint fmt tools demo crashpoints torture planted sim sim-twice clean
+.PHONY: help build test race fuzz bench bench-all lint fmt tools demo crashpoints torture planted sim sim-twice salt-up salt-down integration-salt clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,17 @@ outage: ## kill one node, and three, for five minutes while forty commands run; 
 
 planted: ## plant each known bug in a copy of the tree: does the test that it names notice? (BUG=name: one)
 	PLANTED=$(or $(BUG),all) go test -count=1 -timeout 20m -v -run TestPlanted ./integration/planted
+
+salt-up: ## start real Salt on loopback: two masters, six minions (ARGS="--version 3008 --minions 3 ..."); prints what it started
+	@integration/salt/needs
+	@integration/salt/rig.py up $(ARGS)
+
+salt-down: ## stop what salt-up started and delete its state
+	@integration/salt/rig.py down $(ARGS)
+
+integration-salt: ## the tests that need real Salt; installs it once per version below ~/.cache (VERSION_SALT=3008, RUN=name)
+	@integration/salt/needs
+	SALT_RIG=1 SALT_VERSION=$(VERSION_SALT) go test -count=1 -timeout 30m -v $(if $(RUN),-run '$(RUN)') ./integration/salt/...
 
 sim: ## simulate whole nodes from SEEDS (2000) seeds from FROM (1) on, or play SEED alone with its history
 	set -o pipefail; SIM_SEEDS=$(or $(SEEDS),2000) SIM_FROM=$(or $(FROM),1) $(if $(SEED),SIM_SEED=$(SEED) SIM_LOG=1) go test -count=1 -timeout 4h -v -run TestSim ./integration/sim | grep -vE '^=== |^ *--- PASS: TestSim/'
