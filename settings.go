@@ -8,6 +8,12 @@ const (
 	LauncherLocal = "local"
 )
 
+// How machines prove who they are, as wrapper_identity says.
+const (
+	IdentitySaltKey = "salt-key" // by the minion's own Salt key
+	IdentityToken   = "token"    // not at all: the launch's start token is enough
+)
+
 // Settings are what is set for the whole cluster in saltpeter_config; they are replicated with a revision.
 // Zero durations and sizes have been replaced by their defaults when the revision is made.
 type Settings struct {
@@ -26,7 +32,7 @@ type Settings struct {
 	WrapperPort int    `json:"machines_ws_port"`
 	WrapperBind string `json:"machines_ws_bind_addr"`
 
-	WrapperIdentity string `json:"wrapper_identity"` // "salt-key" or "token"
+	WrapperIdentity string `json:"wrapper_identity"`
 
 	Heartbeat     time.Duration `json:"heartbeat"`
 	LostAfter     time.Duration `json:"lost_after"`
@@ -57,7 +63,7 @@ type Settings struct {
 func DefaultSettings() Settings {
 	return Settings{
 		Launcher: LauncherSalt, Auth: "token", APIRead: "token", LogDir: "/var/log/saltpeter",
-		APIPort: 8888, APIBind: "0.0.0.0", WrapperPort: 8889, WrapperBind: "0.0.0.0", WrapperIdentity: "salt-key",
+		APIPort: 8888, APIBind: "0.0.0.0", WrapperPort: 8889, WrapperBind: "0.0.0.0", WrapperIdentity: IdentitySaltKey,
 		Heartbeat: 5 * time.Second, LostAfter: time.Minute, StartWindow: time.Minute, MisfireGrace: time.Minute,
 		KillGrace: 10 * time.Second, SilenceToPing: 5 * time.Second, PingTimeout: 15 * time.Second, ResolveRetry: time.Minute,
 		OutputLimit: 1 << 20, HistoryAge: 30 * 24 * time.Hour, HistoryRuns: 1000, HistoryTargets: 1_000_000,

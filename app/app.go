@@ -54,7 +54,8 @@ type Seams struct {
 	Listen   func(what, addr string) (net.Listener, error)            // what: "node", "api", "wrapper"; nil listener = not served
 	Dial     func(ctx context.Context, addr string) (net.Conn, error) // to other nodes
 	Identity wsgateway.Identity
-	Gossip   Gossip // with Listen, none if nil
+	SaltKey  wsgateway.ReadKey // asks a Salt master
+	Gossip   Gossip            // with Listen, none if nil
 
 	Machine  func(*fsm.Options)
 	FSM      func(*fsm.Machine) raft.FSM

@@ -10,7 +10,6 @@ import (
 
 	"github.com/syscollective/saltpeter/api"
 	"github.com/syscollective/saltpeter/cluster"
-	"github.com/syscollective/saltpeter/launcher/local"
 	"github.com/syscollective/saltpeter/wsgateway"
 )
 
@@ -103,7 +102,7 @@ func (a *App) openGateway() error {
 	}
 	cfg := wsgateway.Config{
 		Cluster: a.ident.ClusterID, Node: a.opts.Node.Name, TLS: tls, Leader: leaderLink{a}, Contact: a.node.LeaderContact,
-		Tokens: tokens{a}, Identity: a.identity(),
+		Tokens: tokens{a}, Identity: a.proofs(),
 		Log: a.log, Registerer: a.registry,
 	}
 	if a.opts.Seams.Gateway != nil {
@@ -111,12 +110,4 @@ func (a *App) openGateway() error {
 	}
 	a.gateway = wsgateway.New(cfg)
 	return nil
-}
-
-// identity is how machines prove who they are: by the keys of those that this host plays.
-func (a *App) identity() wsgateway.Identity {
-	if a.opts.Seams.Identity != nil {
-		return a.opts.Seams.Identity
-	}
-	return wsgateway.NewFileKeys(local.KeysDir(a.localBase(), a.ident.ClusterID))
 }

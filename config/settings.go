@@ -81,7 +81,7 @@ func (r settingsReader) launcher() {
 	}
 	s.Auth = r.choice("auth", "token", "none")
 	s.APIRead = r.choice("api_read", "token", "open")
-	s.WrapperIdentity = r.choice("wrapper_identity", "salt-key", "token")
+	s.WrapperIdentity = r.choice("wrapper_identity", saltpeter.IdentitySaltKey, saltpeter.IdentityToken)
 	s.Debug = r.flag("debug", s.Debug)
 	s.LogDir = r.text("logdir", s.LogDir)
 }

@@ -1,6 +1,7 @@
 package wrapper
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -170,9 +171,11 @@ func (s *Session) tendDial(ctx context.Context) {
 }
 
 // dialOrder gives the URLs in an order of their own for every wrapper, so that a launch on many machines doesn't meet in one
-// node; the one in use comes last. What is dialed beside a sick connection must hear the leader itself.
+// node; those that sent us elsewhere come late, the one in use last. What is dialed beside a sick connection must hear the leader
+// itself.
 func (s *Session) dialOrder() ([]string, func(*wire.Message) error) {
 	urls := shuffled(s.opts.URLs)
+	slices.SortStableFunc(urls, func(a, b string) int { return cmp.Compare(s.sentAway[a], s.sentAway[b]) })
 	cluster := s.opts.Cluster
 	if s.cur == nil {
 		return urls, func(m *wire.Message) error { return wantChallenge(m, cluster) }

@@ -73,6 +73,7 @@ type node struct {
 	hold      time.Duration // before a grant
 	refuse    string        // starts, if not empty
 	refuseAll string        // hellos, if not empty
+	sendAway  bool          // hellos, to other nodes
 	askless   bool          // grants name no ask
 	until     time.Time     // grants wait for this time
 	lossy     int           // of so many frames one is lost inside of the node
@@ -303,6 +304,9 @@ func (l *fakeLink) takeHello(m *wire.Message) func() {
 	l.node.hellos++
 	if r := l.node.refuseAll; r != "" {
 		return func() { l.send(wire.Message{Type: wire.TypeRefused, Text: r, Final: true}) }
+	}
+	if l.node.sendAway {
+		return func() { l.send(wire.Message{Type: wire.TypeRefused, Text: "try another node"}) }
 	}
 	l.hello = true
 	copy(l.nonce[:], m.Nonce)

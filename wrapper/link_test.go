@@ -248,26 +248,6 @@ func writeKey(t testing.TB, dir string) (path string, public ed25519.PublicKey) 
 	return path, public
 }
 
-func TestProof(t *testing.T) {
-	path, public := writeKey(t, t.TempDir())
-	key, err := loadIdentity(identityFile, path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := prove(key, []byte("transcript"))
-	if p.Kind != identityFile || !ed25519.Verify(public, []byte("transcript"), p.Signature) || !public.Equal(ed25519.PublicKey(p.Key)) {
-		t.Errorf("proof %+v", p)
-	}
-	if prove(nil, []byte("x")) != nil {
-		t.Error("a proof without a key")
-	}
-	for _, bad := range []string{"/no/such/file", "/etc/passwd"} {
-		if _, err := loadIdentity(identityFile, bad); err == nil {
-			t.Errorf("%s is taken for a key", bad)
-		}
-	}
-}
-
 func TestOptions(t *testing.T) {
 	pin := strings.Repeat("ab", 32)
 	good := []string{"--id", "20261123000000000000", "--machine", "m1", "--cluster", testCluster, "--urls", "wss://a:8889, wss://b:8889/x", "--token", "-t", "--pin", pin}
@@ -283,7 +263,7 @@ func TestOptions(t *testing.T) {
 	}
 	for _, bad := range [][]string{
 		{"--id", "1"}, {"--machine", ""}, {"--urls", "ws://a"}, {"--urls", ""}, {"--pin", "ab"}, {"--window", "0s"},
-		{"--identity", "magic"}, {"--identity", "ed25519-file", "--key", "/no/such"}, {"--nonsense"}, {"surplus"},
+		{"--identity", "magic"}, {"--identity", "ed25519-file", "--key", "/no/such"}, {"--identity", "salt-key"}, {"--nonsense"}, {"surplus"},
 	} {
 		if _, err := ParseOptions(append(append([]string{}, good...), bad...)); err == nil {
 			t.Errorf("%v is taken", bad)

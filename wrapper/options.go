@@ -1,7 +1,6 @@
 package wrapper
 
 import (
-	"crypto/ed25519"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,12 +17,6 @@ import (
 	"github.com/syscollective/saltpeter/internal/wire"
 )
 
-// The kinds of identity, as in a Proof.
-const (
-	identityFile  = "ed25519-file"
-	identityToken = "token" // no proof: the launch's token is all
-)
-
 // maxURLs bounds the gateways of a launch.
 const maxURLs = 64
 
@@ -35,9 +28,9 @@ type Options struct {
 	URLs    []string
 	Token   string
 	Pin     keys.Pin
-	Window  time.Duration // start window
-	Key     ed25519.PrivateKey
-	State   string // directory for journal, spool and the wrapper's own log
+	Window  time.Duration                                // start window
+	Prove   func(transcript []byte) (*wire.Proof, error) // nil = the token is all
+	State   string                                       // directory for journal, spool and the wrapper's own log
 	// LockDir is where the default lock file of a job lies.
 	LockDir string
 }
@@ -57,8 +50,8 @@ func ParseOptions(args []string) (*Options, error) {
 	fs.StringVar(&o.Token, "token", "", "start token")
 	fs.StringVar(&pin, "pin", "", "pin of the wrapper CA's key")
 	fs.DurationVar(&o.Window, "window", time.Minute, "start window")
-	fs.StringVar(&identity, "identity", identityToken, "ed25519-file or token")
-	fs.StringVar(&key, "key", "", "private key (PEM, PKCS 8)")
+	fs.StringVar(&identity, "identity", identityToken, "salt-key, ed25519-file or token")
+	fs.StringVar(&key, "key", "", "private key (PEM): minion.pem, or Ed25519 in PKCS 8")
 	fs.StringVar(&stat, "state", "", "state directory")
 	if err := fs.Parse(args); err != nil {
 		return nil, fmt.Errorf("read arguments: %w", err)
@@ -70,7 +63,7 @@ func ParseOptions(args []string) (*Options, error) {
 	errs[0] = o.check()
 	o.URLs, errs[1] = parseURLs(urls)
 	o.Pin, errs[2] = keys.ParsePin(pin)
-	o.Key, errs[3] = loadIdentity(identity, key)
+	o.Prove, errs[3] = loadIdentity(identity, key)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}

@@ -120,6 +120,7 @@ func (s *Session) onRefused(l *link, m *wire.Message) {
 func (s *Session) onHelloRefused(l *link, m *wire.Message) {
 	s.log.Warn("hello refused", "url", l.url, "why", m.Text, "final", m.Final)
 	if !m.Final {
+		s.sentAway[l.url]++
 		s.drop(l, "refused: "+m.Text)
 		return
 	}

@@ -70,6 +70,7 @@ type Session struct {
 	dialing   bool
 	dialAt    time.Time
 	tries     int
+	sentAway  map[string]int // how often the node at a URL said that another should be asked
 	beat      time.Duration
 
 	began    time.Time
@@ -94,7 +95,7 @@ type dialOutcome struct {
 // NewSession makes a session and draws its secret.
 func NewSession(opts *Options, parts Parts, about About, log *slog.Logger) *Session {
 	s := &Session{
-		opts: opts, parts: parts, about: about, log: log, beat: defaultBeat,
+		opts: opts, parts: parts, about: about, log: log, beat: defaultBeat, sentAway: make(map[string]int),
 		inbound: make(chan inbound), dialed: make(chan dialOutcome), news: make(chan news), chunks: make(chan chunk),
 	}
 	rand.Read(s.secret[:]) // never fails: crypto/rand ends the process instead
@@ -289,7 +290,13 @@ func (s *Session) hello(l *link) *wire.Message {
 	m.Nonce = s.nonce[:]
 	m.Token = s.opts.Token
 	m.Text = s.remark
-	m.Proof = prove(s.opts.Key, wire.Transcript(s.opts.Cluster, s.opts.Launch, s.opts.Machine, s.nonce[:], l.challenge.Challenge, l.Exporter()))
+	if s.opts.Prove == nil {
+		return m
+	}
+	var err error
+	if m.Proof, err = s.opts.Prove(wire.Transcript(s.opts.Cluster, s.opts.Launch, s.opts.Machine, s.nonce[:], l.challenge.Challenge, l.Exporter())); err != nil {
+		s.log.Error("identity can't be proved", "err", err) // the gateway refuses it, and shows that
+	}
 	return m
 }
 

@@ -110,7 +110,8 @@ func sightOf(m *wire.Message) *saltpeter.LaunchSight {
 	return &saltpeter.LaunchSight{Launch: launch, Machine: m.Machine, BootID: m.BootID, Host: m.Host, Version: m.Build}
 }
 
-// identify checks the machine's proof. Without an error and without ok the wrapper was told to try elsewhere.
+// identify checks the machine's proof. Without an error and without ok the wrapper was refused, or told to try another node: there
+// it goes on a new connection, so that one whose key can't be had is looked up once per connection.
 func (s *session) identify(ctx context.Context, m *wire.Message) (ok bool, err error) {
 	exporter, err := s.exporter()
 	if err != nil {
@@ -128,7 +129,8 @@ func (s *session) identify(ctx context.Context, m *wire.Message) (ok bool, err e
 		return false, s.turnDown("identity refused")
 	}
 	s.g.log.Warn("machine's key can't be had", "machine", m.Machine, "err", err)
-	return false, s.retry(0, "identity can't be checked here: try another node")
+	s.down = true
+	return false, s.send(&wire.Message{Type: wire.TypeRefused, Text: "identity can't be checked here: try another node"})
 }
 
 // exporter gives the bytes that bind a proof to this TLS connection; none on a plain one.

@@ -14,10 +14,7 @@ import (
 	"github.com/syscollective/saltpeter/internal/wire"
 )
 
-// KindFileKey is the kind of proof that FileKeys verifies: an Ed25519 signature over the transcript.
-const KindFileKey = "ed25519-file"
-
-// FileKeys verifies machines by Ed25519 public keys that lie in a directory of this host, one PEM file ("PUBLIC KEY", PKIX)
+// FileKeys verifies proofs of kind wire.ProofFileKey by Ed25519 public keys that lie in a directory of this host, one PEM file ("PUBLIC KEY", PKIX)
 // per machine named by KeyFileName. It is for the machines that this host plays itself.
 type FileKeys struct{ dir string }
 
@@ -29,8 +26,8 @@ func KeyFileName(machine string) string { return url.PathEscape(machine) + ".pub
 
 // Verify checks the machine's signature. A key that can't be read is ErrIdentityUnavailable: another node may have it.
 func (k FileKeys) Verify(_ context.Context, machine string, proof *wire.Proof, transcript []byte) error {
-	if proof == nil || proof.Kind != KindFileKey {
-		return fmt.Errorf("verify %q: %w: want a proof of kind %s", machine, ErrIdentityRefused, KindFileKey)
+	if proof == nil || proof.Kind != wire.ProofFileKey {
+		return fmt.Errorf("verify %q: %w: want a proof of kind %s", machine, ErrIdentityRefused, wire.ProofFileKey)
 	}
 	key, err := k.read(machine)
 	if err != nil {

@@ -39,7 +39,7 @@ func TestFileKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	proof := func(k ed25519.PrivateKey, over []byte) *wire.Proof {
-		return &wire.Proof{Kind: KindFileKey, Signature: ed25519.Sign(k, over)}
+		return &wire.Proof{Kind: wire.ProofFileKey, Signature: ed25519.Sign(k, over)}
 	}
 	for name, tc := range map[string]struct {
 		machine string
@@ -52,7 +52,7 @@ func TestFileKeys(t *testing.T) {
 		"another challenge": {"web/1", proof(mine, append([]byte("x"), transcript...)), ErrIdentityRefused},
 		"no proof":          {"web/1", nil, ErrIdentityRefused},
 		"another kind":      {"web/1", &wire.Proof{Kind: "salt-key", Signature: ed25519.Sign(mine, transcript)}, ErrIdentityRefused},
-		"empty signature":   {"web/1", &wire.Proof{Kind: KindFileKey}, ErrIdentityRefused},
+		"empty signature":   {"web/1", &wire.Proof{Kind: wire.ProofFileKey}, ErrIdentityRefused},
 		"key is not here":   {"web-2", proof(mine, transcript), ErrIdentityUnavailable},
 		"key file broken":   {"broken", proof(mine, transcript), ErrIdentityUnavailable},
 	} {

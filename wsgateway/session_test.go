@@ -133,10 +133,10 @@ func TestNobodyAsksTheLeaderUnchecked(t *testing.T) {
 		n.g.cfg.Identity = refusing{ErrIdentityUnavailable}
 		c = n.dial()
 		c.send(helloOf(testLaunch, "web-1", "a"))
-		if m := c.want(wire.TypeRetry); m.AfterMS <= 0 {
-			t.Fatalf("retry %+v", m)
+		if m := c.want(wire.TypeRefused); m.Final {
+			t.Fatalf("refusal %+v", m)
 		}
-		c.send(&wire.Message{Type: wire.TypeStart, Ask: 1})
+		c.send(helloOf(testLaunch, "web-1", "a")) // here it is not looked up again
 		c.wantClosed(websocket.StatusPolicyViolation)
 		if r.count("hello")+r.count("start") != 0 {
 			t.Fatal("the leader was asked before the identity was known")

@@ -100,7 +100,7 @@ func (n *tlsNode) hello(c *tlsClient, key ed25519.PrivateKey, exporter []byte) *
 	m := helloOf(testLaunch, "web-1", "a")
 	m.Token = n.ring.StartToken(1, clusterID, m.Launch)
 	transcript := wire.Transcript(clusterID, m.Launch, m.Machine, m.Nonce, c.challenge.Challenge, exporter)
-	m.Proof = &wire.Proof{Kind: KindFileKey, Signature: ed25519.Sign(key, transcript)}
+	m.Proof = &wire.Proof{Kind: wire.ProofFileKey, Signature: ed25519.Sign(key, transcript)}
 	return m
 }
 

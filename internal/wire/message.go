@@ -142,13 +142,6 @@ type RunEntry struct {
 	StartWindowMS int64  `json:"start_window_ms"`
 }
 
-// Proof is a machine's proof of identity over Transcript.
-type Proof struct {
-	Kind      string `json:"kind"` // "ed25519-file", "salt-key"
-	Key       Bytes  `json:"key,omitempty"`
-	Signature Bytes  `json:"signature"`
-}
-
 // Bytes travel as base64 (standard, padded).
 type Bytes []byte
 
