@@ -56,6 +56,7 @@ func (b backups) Restore(ctx context.Context, by saltpeter.Actor, r io.Reader, o
 	if _, err := a.node.Barrier(ctx); err != nil {
 		return api.Restored{}, noLeader(err)
 	}
+	epoch := a.machine.View().Epoch() // before the backup is taken, which may be slow
 	file, err := os.CreateTemp(a.opts.Node.DataDir, restoreSpool)
 	if err != nil {
 		return api.Restored{}, fmt.Errorf("keep the backup: %w", err)
@@ -78,7 +79,7 @@ func (b backups) Restore(ctx context.Context, by saltpeter.Actor, r io.Reader, o
 	if opts.DryRun {
 		return out, nil
 	}
-	got, err := a.restore(ctx, by, file, totals.Parts, opts.Foreign)
+	got, err := a.restore(ctx, by, file, epoch, fsm.Restore{ID: newUUID(), Parts: totals.Parts, Foreign: opts.Foreign})
 	if err != nil {
 		return out, err
 	}
@@ -112,21 +113,22 @@ func (a *App) takeBackup(r io.Reader, file *os.File) (backup.About, backup.Total
 }
 
 // restore commits a checked backup part by part, then the change itself. Until the last step nothing changes; a restore that
-// ends before it leaves parts behind that the next one drops.
-func (a *App) restore(ctx context.Context, by saltpeter.Actor, file *os.File, parts int, foreign bool) (fsm.Restored, error) {
+// ends before it leaves parts behind that the next one drops. One that was asked for in an earlier epoch is refused: another was
+// in force since.
+func (a *App) restore(ctx context.Context, by saltpeter.Actor, file *os.File, epoch uint64, whole fsm.Restore) (fsm.Restored, error) {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return fsm.Restored{}, fmt.Errorf("read the backup again: %w", err)
 	}
-	id, part := newUUID(), 0
+	part := 0
 	_, _, err := backup.Read(file, func(kind backup.Kind, body []byte) error {
-		_, err := asked[fsm.PartTaken](ctx, a, by, &fsm.RestorePart{ID: id, Part: part, Kind: kind, Data: body})
+		_, err := asked[fsm.PartTaken](ctx, a, by, &fsm.RestorePart{ID: whole.ID, Part: part, Kind: kind, Data: body, Epoch: epoch})
 		part++
 		return err
 	})
 	if err != nil {
 		return fsm.Restored{}, err
 	}
-	return asked[fsm.Restored](ctx, a, by, &fsm.Restore{ID: id, Parts: parts, Foreign: foreign})
+	return asked[fsm.Restored](ctx, a, by, &whole)
 }
 
 // countApplied waits until all members have applied an entry, or the time for it is over, and gives how many have.

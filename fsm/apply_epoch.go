@@ -85,6 +85,8 @@ func (c *RestorePart) apply(a *applier) any {
 	switch {
 	case d != nil && d.id == c.ID && c.Part < d.next, c.ID == s.restored.id:
 		return PartTaken{Next: c.Part + 1} // it is here, or in force
+	case c.Part == 0 && c.Epoch != 0 && c.Epoch != s.epoch:
+		return refuse(saltpeter.CodeConflict, "the record became another since this restore began").hint("look at what was restored, then begin again")
 	case c.Part == 0:
 		a.dropRestoring()
 		d = &restoring{id: c.ID, keys: new(btree.Map[uint64, uint64])}

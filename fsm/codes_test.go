@@ -52,7 +52,7 @@ func goldenCommands() []Command {
 			ExpiresMillis: 2, RevokedMillis: 3, RevokedBy: "b"}},
 		&RevokeToken{Hash: digest},
 		&SetLaunchKey{Key: "k"},
-		&RestorePart{ID: "r", Part: 1, Kind: 2, Data: []byte("part")},
+		&RestorePart{ID: "r", Part: 1, Kind: 2, Data: []byte("part"), Epoch: 5},
 		&Restore{ID: "r", Parts: 2, Foreign: true},
 		&ForgetNode{ID: "i"},
 		&LoseSegments{Round: 2, Feed: true, Segments: []LostSegment{{No: 3, Last: 4, Gen: 1}}},

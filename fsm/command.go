@@ -244,6 +244,9 @@ type RestorePart struct {
 	Part int         `cbor:"2,keyasint,omitempty"`
 	Kind backup.Kind `cbor:"3,keyasint"`
 	Data []byte      `cbor:"4,keyasint"`
+	// Epoch is the one in which this restore was asked for. Part 0 is refused in a later one, so that what was left half done, or
+	// was slow, does not take the place of what was restored meanwhile. 0 = not said.
+	Epoch uint64 `cbor:"5,keyasint,omitempty"`
 }
 
 // Restore puts the record that RestorePart brought in the place of the present one, and begins a new epoch.

@@ -245,6 +245,42 @@ func TestARestoreThatIsGivenUpLeavesNothing(t *testing.T) {
 	mustRefuse(t, w.do(&Restore{ID: "given up", Parts: 1}), saltpeter.CodeConflict)
 }
 
+// TestARestoreOfAnEarlierEpochIsRefused: what began before another restore was in force can't begin again after it.
+func TestARestoreOfAnEarlierEpochIsRefused(t *testing.T) {
+	w, parts, done, _ := past(t, true)
+	late := append([]RestorePart{}, parts...)
+	for i := range late {
+		late[i].ID, late[i].Epoch = "late", 1
+	}
+	mustDone(t, w.do(&late[0])) // and its client leaves
+	if got, ok := w.restore("r1", parts).(Restored); !ok || got.Epoch != 2 {
+		t.Fatalf("%+v", got)
+	}
+	plain := func() []byte {
+		c := w.m.state.freeze()
+		c.index = 0
+		return stateBytes(t, c)
+	}
+	before := plain()
+	for i := range late {
+		mustRefuse(t, w.do(&late[i]), saltpeter.CodeConflict)
+	}
+	mustRefuse(t, w.do(&Restore{ID: "late", Parts: len(late)}), saltpeter.CodeConflict)
+	if n := w.m.Output().Usage().Keys; n != 2 || w.stored(done) != "all of a" || w.m.View().Epoch() != 2 {
+		t.Errorf("%d keys, epoch %d", n, w.m.View().Epoch())
+	}
+	if !bytes.Equal(plain(), before) {
+		t.Error("something of it is left")
+	}
+	for i := range late {
+		late[i].ID, late[i].Epoch = "anew", 2
+		mustDone(t, w.do(&late[i]))
+	}
+	if got, ok := w.do(&Restore{ID: "anew", Parts: len(late)}).(Restored); !ok || got.Epoch != 3 {
+		t.Errorf("begun again: %+v", got)
+	}
+}
+
 // TestRestoreSurvivesSnapshots: parts that were brought before a snapshot are there after it.
 func TestRestoreSurvivesSnapshots(t *testing.T) {
 	w, parts, done, _ := past(t, true)

@@ -10,6 +10,9 @@ import (
 	"github.com/syscollective/saltpeter/integration/rig"
 )
 
+// housekeeping is how long a leader takes at most to look for records of nodes that are no members.
+const housekeeping = 6 * time.Second
+
 // remove kills a follower and has it removed, with the leader armed, or the other follower, or both: the leader forgets the
 // record of who is no member any more.
 func (ch *chain) remove(ctx context.Context, p point, setting string) error {

@@ -70,6 +70,13 @@ func (o *Operator) Forgotten(ctx context.Context, n *Node) error {
 	return errors.New("the feed does not say so")
 }
 
+// Removed reports whether a member was removed.
+func (h *History) Removed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.removals) > 0
+}
+
 // Rejoins notes that a node is started in the place of the one that was removed last.
 func (o *Operator) Rejoins() {
 	o.H.mu.Lock()
