@@ -60,6 +60,7 @@ type chain struct {
 	epoch    *rig.Epoch     // that is on its way, or whose maintenance is on
 	entering errgroup.Group // who asks for it, or for a removal
 	removed  *rig.Node      // that is out, and has to come back
+	lacking  int            // bytes of output that are said to be lacking, at the end
 }
 
 // runChain runs cases of one size of cluster in a new directory, which is kept if something is found.
@@ -183,6 +184,7 @@ func (ch *chain) finish(ctx context.Context) ([]rig.Violation, error) {
 		return nil, err
 	}
 	e.Add(&ch.early)
+	ch.lacking = e.Lacking()
 	found := rig.Judge(e)
 	ch.log("judged: %s; %d violations", e.Size(), len(found))
 	for _, v := range found {

@@ -154,8 +154,8 @@ func (ch *chain) form(ctx context.Context) error {
 }
 
 // recover kills the followers, then the leader, and makes the leader's directory that of a cluster of one: nothing that was
-// acknowledged is missing there. The node begins its epoch with the point armed.
-func (ch *chain) recover(ctx context.Context, setting string) error {
+// acknowledged is missing there, but for what spoil takes. The node begins its epoch with the point armed.
+func (ch *chain) recover(ctx context.Context, setting string, spoil func(*rig.Node) error) error {
 	if len(ch.c.Nodes) == 1 {
 		return errors.New("the point was not passed, and a cluster can be recovered once")
 	}
@@ -173,6 +173,9 @@ func (ch *chain) recover(ctx context.Context, setting string) error {
 		return err
 	})
 	from := time.Now()
+	if err == nil {
+		err = spoil(leader)
+	}
 	if err == nil {
 		err = recoverNode(ctx, leader)
 	}

@@ -169,7 +169,7 @@ func (ch *chain) provoke(ctx context.Context, p point, setting string, struck fu
 	case p.provoke == byRestore:
 		return ch.restore(ctx, p, setting)
 	case p.provoke == byRecovery:
-		return ch.recover(ctx, setting)
+		return ch.recover(ctx, setting, func(*rig.Node) error { return nil })
 	case p.provoke == byRemoval:
 		return ch.remove(ctx, p, setting)
 	case p.provoke == byLoss:

@@ -111,20 +111,30 @@ func (ch *chain) oldSegments() ([]string, error) {
 
 // take removes the first segment everywhere, and the second one everywhere but on the third node.
 func (ch *chain) take(names []string) error {
-	whole, err := os.ReadFile(filepath.Join(segmentDir(ch.c.Nodes[0]), names[0]+".seg"))
-	if err != nil {
-		return err
-	}
-	ch.h.Rob(whole)
+	err := ch.noteTaken(ch.c.Nodes[0], names[0])
 	for i, n := range ch.c.Nodes {
 		taken := names[:1]
 		if i < 2 && len(ch.c.Nodes) > 1 {
 			taken = names
 		}
-		for _, name := range taken {
-			for _, suffix := range []string{".seg", ".idx"} {
-				err = errors.Join(err, os.Remove(filepath.Join(segmentDir(n), name+suffix)))
-			}
+		err = errors.Join(err, removeSegments(n, taken...))
+	}
+	return err
+}
+
+// noteTaken takes down what a segment holds before nobody has it any more.
+func (ch *chain) noteTaken(n *rig.Node, name string) error {
+	whole, err := os.ReadFile(filepath.Join(segmentDir(n), name+".seg"))
+	if err == nil {
+		ch.h.Rob(whole)
+	}
+	return err
+}
+
+func removeSegments(n *rig.Node, names ...string) (err error) {
+	for _, name := range names {
+		for _, suffix := range []string{".seg", ".idx"} {
+			err = errors.Join(err, os.Remove(filepath.Join(segmentDir(n), name+suffix)))
 		}
 	}
 	return err

@@ -47,13 +47,17 @@ func (e *Evidence) Size() string {
 	}
 	size := fmt.Sprintf("%d ticks, %d runs, %d executions, %d KiB of output, machines %v", ticks, len(e.runs), executions, outputs>>10, states)
 	if len(e.gaps) > 0 {
-		lacking := 0
-		for _, n := range e.gaps {
-			lacking += n
-		}
-		size += fmt.Sprintf(", %d KiB lacking in %d outputs", lacking>>10, len(e.gaps))
+		size += fmt.Sprintf(", %d KiB lacking in %d outputs", e.Lacking()>>10, len(e.gaps))
 	}
 	return size
+}
+
+// Lacking counts the bytes that are said to be lacking, of outputs that were taken from all nodes.
+func (e *Evidence) Lacking() (n int) {
+	for _, k := range e.gaps {
+		n += k
+	}
+	return n
 }
 
 // Violation is one broken promise; at says when, so that it can be charged to a case.
@@ -289,16 +293,16 @@ func (o *oracle) hurt(job, machine string) bool {
 func (o *oracle) exact(bad func(promise, format string, args ...any), k Key, j *Job, t *Target, whole bool) {
 	want, got := Output(k.Instance, k.Machine, j.Bytes), o.output[k]
 	switch {
+	case o.gaps[k] > 0 && (t.LeftOut == 0 || o.spanned[k.Instance]): // no node has all of it any more
+		if n := len(got) + o.gaps[k]; o.gaps[k] > o.takenOf[k]+t.LeftOut || n > len(want) || whole && n != len(want) || !inPieces(want, got) {
+			bad("G3", "%d bytes of output and %d said to be lacking, the command wrote %d, %d were taken and %d left out", len(got), o.gaps[k], len(want), o.takenOf[k], t.LeftOut)
+		}
 	case t.LeftOut != 0 && o.spanned[k.Instance]: // what the record that was brought in force lacked
 		if n := len(got) + t.LeftOut; n > len(want) || whole && n != len(want) || !inPieces(want, got) {
 			bad("G3", "%d bytes of output and %d left out, the command wrote %d", len(got), t.LeftOut, len(want))
 		}
 	case t.LeftOut != 0:
 		bad("G3", "%d bytes were left out", t.LeftOut)
-	case o.gaps[k] > 0: // no node has all of it any more
-		if n := len(got) + o.gaps[k]; o.gaps[k] > o.takenOf[k] || n > len(want) || whole && n != len(want) || !inPieces(want, got) {
-			bad("G3", "%d bytes of output and %d said to be lacking, the command wrote %d and %d were taken", len(got), o.gaps[k], len(want), o.takenOf[k])
-		}
 	case whole && !bytes.Equal(got, want), !bytes.HasPrefix(want, got):
 		bad("G3", "%d bytes of output, the command wrote %d; the first %d are right", len(got), len(want), commonPrefix(got, want))
 	}
