@@ -30,8 +30,8 @@ func ProveByFile(key ed25519.PrivateKey, transcript []byte) *Proof {
 	return &Proof{Kind: ProofFileKey, Key: Bytes(key.Public().(ed25519.PublicKey)), Signature: ed25519.Sign(key, transcript)}
 }
 
-// ProveBySalt signs a transcript with a minion's Salt key. Salt itself signs what it packs with PKCS #1 v1.5 and never with PSS, so
-// that neither signature is ever taken for the other.
+// ProveBySalt signs a transcript with a minion's Salt key. Salt's own protocol signs with PKCS #1 v1.5, so that neither signature is
+// ever taken for the other; from whatever else the key is made to sign the transcript's label tells it apart.
 func ProveBySalt(key *rsa.PrivateKey, transcript []byte) (*Proof, error) {
 	digest := sha256.Sum256(transcript)
 	signature, err := rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest[:], saltOptions())
