@@ -22,20 +22,23 @@ func (c *call) listJobs() error {
 	}
 	group, filtered := c.params["group"]
 	return c.watch(func(v View) (any, error) {
-		page := Page[Job]{Items: []Job{}, Index: v.Index()}
-		now := c.s.now()
+		page := textPage{index: v.Index()}
+		now, last := c.s.now(), ""
+		var err error
 		v.Jobs(after, func(j saltpeter.JobStatus) bool {
 			if filtered && j.Job.Group != group {
 				return true
 			}
-			if len(page.Items) == limit {
-				page.NextCursor = encodeCursor(cursorJobs, page.Items[limit-1].Name)
+			if len(page.items) == limit {
+				page.next = encodeCursor(cursorJobs, last)
 				return false
 			}
-			page.Items = append(page.Items, jobOf(&j, c.s.schedules.of(&j.Job.Schedule), now))
-			return true
+			var item *text
+			item, err = c.s.jobText(&j, now)
+			page.items, last = append(page.items, item), j.Job.Name
+			return err == nil
 		})
-		return page, nil
+		return page, err
 	})
 }
 

@@ -44,25 +44,28 @@ func (c *call) listRuns() error {
 		job, byJob = name, true
 	}
 	return c.watch(func(v View) (any, error) {
-		page := Page[Run]{Items: []Run{}, Index: v.Index()}
+		page := textPage{index: v.Index()}
 		scanned, last := 0, uint64(0)
+		var err error
 		take := func(r *saltpeter.Run) bool {
-			if len(page.Items) == limit || scanned == maxScan {
-				page.NextCursor = numberCursor(cursorRuns, last)
+			if len(page.items) == limit || scanned == maxScan {
+				page.next = numberCursor(cursorRuns, last)
 				return false
 			}
 			scanned, last = scanned+1, r.Num
 			if passes(r.State) {
-				page.Items = append(page.Items, runOf(r))
+				var item *text
+				item, err = c.s.runText(r)
+				page.items = append(page.items, item)
 			}
-			return true
+			return err == nil
 		}
 		if byJob {
 			v.RunsOfJob(job, before, take)
 		} else {
 			v.Runs(before, take)
 		}
-		return page, nil
+		return page, err
 	})
 }
 

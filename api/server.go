@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"weak"
 
 	"github.com/syscollective/saltpeter"
 )
@@ -74,6 +75,8 @@ type Server struct {
 	refused  *refusals
 
 	schedules schedules
+	jobTexts  texts[string, jobKey]
+	runTexts  texts[uint64, weak.Pointer[saltpeter.Run]]
 }
 
 // New gives a server; it starts nothing.

@@ -52,6 +52,7 @@ func clusterPages(ctx context.Context, b *bench) error {
 	if _, err := b.proc(ctx, "bare-http", body, &bare, nil, nil); err != nil {
 		return err
 	}
+	profiled := c.profiled("cluster-pages")
 	ways := []string{bare, page + "stale", page + "strong"}
 	rates := make([][]float64, len(ways))
 	for range pagesRounds { // they take turns, so that what else the machine does meets all
@@ -62,6 +63,9 @@ func clusterPages(ctx context.Context, b *bench) error {
 			}
 			rates[i] = append(rates[i], rate)
 		}
+	}
+	if err := profiled(); err != nil {
+		return err
 	}
 	limit, stale, strong := median(rates[0]), median(rates[1]), median(rates[2])
 	b.table.add(row{what: fmt.Sprintf("pages of 50 jobs (%d bytes) on a follower, stale", len(body)), figure: perSecond(stale), limit: perSecond(limit), ratio: stale / limit,

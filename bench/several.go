@@ -59,15 +59,17 @@ func (b *bench) cluster(ctx context.Context, name string, count int, files strin
 	if err := c.untilVoters(ctx, count); err != nil {
 		return nil, err
 	}
-	for {
-		lead, err := c.leader(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if s, err := lead.state(); err != nil || s.Jobs == jobs {
-			return c, err
+	return c, c.untilInForce(ctx, jobs)
+}
+
+// untilInForce waits until every node knows so many jobs.
+func (c *several) untilInForce(ctx context.Context, jobs int) error {
+	for _, n := range c.nodes {
+		if err := n.until(ctx, fmt.Sprintf("%d jobs in force", jobs), func(s rig.State) bool { return s.Jobs == jobs }); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // bindOf is the address of the i-th node: it differs between two benches.
