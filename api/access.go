@@ -199,7 +199,7 @@ func (c *call) confirm(need Right) error {
 		return nil
 	}
 	v := c.fresh
-	if st := c.s.node.Status(c.r.Context()); v == nil && (need.Role > saltpeter.RoleViewer || st.Leader != "" && st.Forming == "") {
+	if n := c.s.node.Contact(); v == nil && (need.Role > saltpeter.RoleViewer || n.Leader != "" && n.Working) {
 		var err error
 		if v, err = c.ask(); err != nil && need.Role > saltpeter.RoleViewer {
 			return err
@@ -282,7 +282,7 @@ func (c *call) sameHost(origin Origin) error {
 		return nil
 	}
 	switch strings.ToLower(strings.TrimSuffix(host, ".")) {
-	case "", "localhost", strings.ToLower(c.s.node.Status(c.r.Context()).Name):
+	case "", "localhost", strings.ToLower(c.s.node.Contact().Name):
 		return nil
 	}
 	return saltpeter.Errorf(saltpeter.CodeForbidden, "the Host header names %q, and without a token this node answers on loopback only to its own name", host).

@@ -66,6 +66,7 @@ type Contact struct {
 	Name, Leader string        // names of the node and of the leader; empty if none is known
 	Age          time.Duration // of the last contact with a leader
 	Known        bool          // there was one
+	Working      bool          // the node is a working member of its cluster: see Forming of NodeStatus
 }
 
 // Feed is the change feed as it is on one node.

@@ -134,7 +134,7 @@ func (c control) Changed() <-chan struct{} { return c.a.changes.next() }
 func (c control) Events() api.Feed { return feed(c) }
 
 func (c control) Contact() api.Contact {
-	out := api.Contact{Name: c.a.opts.Node.Name, Leader: c.a.nameOf(c.a.node.LeaderID())}
+	out := api.Contact{Name: c.a.opts.Node.Name, Leader: c.a.nameOf(c.a.node.LeaderID()), Working: c.a.forming.text() == ""}
 	out.Age, out.Known = c.a.node.LeaderContact()
 	return out
 }

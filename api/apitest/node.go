@@ -288,7 +288,7 @@ func (f feed) Moved() <-chan struct{} { return f.n.Changed() }
 func (n *Node) Contact() api.Contact {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return api.Contact{Name: n.status.Name, Leader: n.status.Leader, Age: 40 * time.Millisecond, Known: true}
+	return api.Contact{Name: n.status.Name, Leader: n.status.Leader, Age: 40 * time.Millisecond, Known: true, Working: n.status.Forming == ""}
 }
 
 // Changed implements api.Node.
