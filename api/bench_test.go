@@ -19,15 +19,33 @@ func BenchmarkJobPage(b *testing.B) {
 		jobs[i].LastRun = &saltpeter.Run{ID: "job_1", Job: jobs[i].Job.Name, State: saltpeter.RunOK, Counts: saltpeter.Counts{saltpeter.OK: 3}}
 	}
 	now := time.Date(2026, 11, 23, 7, 5, 0, 0, time.UTC)
-	var known schedules
-	b.ReportAllocs()
-	for b.Loop() {
-		page := Page[Job]{Items: make([]Job, 0, len(jobs))}
+	var s Server
+	page := func(b *testing.B, now time.Time) {
+		p := textPage{}
 		for i := range jobs {
-			page.Items = append(page.Items, jobOf(&jobs[i], known.of(&jobs[i].Job.Schedule), now))
+			t, err := s.jobText(&jobs[i], now)
+			if err != nil {
+				b.Fatal(err)
+			}
+			p.items = append(p.items, t)
 		}
-		if _, err := encode(page); err != nil {
+		if _, _, err := p.encode(); err != nil {
 			b.Fatal(err)
 		}
 	}
+	b.Run("as before", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			page(b, now)
+		}
+	})
+	b.Run("all changed", func(b *testing.B) { // as every page was made before its items were remembered
+		b.ReportAllocs()
+		for b.Loop() {
+			for i := range jobs {
+				jobs[i].Skipped++
+			}
+			page(b, now)
+		}
+	})
 }

@@ -16,8 +16,8 @@ import (
 const (
 	pagesJobs    = 5000
 	pagesReaders = 16
-	pagesFor     = 3 * time.Second
-	pagesRounds  = 1
+	pagesFor     = 5 * time.Second
+	pagesRounds  = 3
 )
 
 // clusterPages measures pages of 50 jobs of 5,000, read on a follower, beside a handler that writes the same bytes.
