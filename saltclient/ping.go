@@ -127,3 +127,17 @@ func (p *pinging) result(machines []string) ([]string, error) {
 	}
 	return slices.DeleteFunc(slices.Clone(machines), func(m string) bool { return !p.up[m] }), nil
 }
+
+// collectPing gives who answered until all have or ctx ended.
+func collectPing(ctx context.Context, m Master, minions []string) ([]string, error) {
+	var mu sync.Mutex // guards up
+	up := make(map[string]bool, len(minions))
+	err := m.Ping(ctx, minions, func(minion string) {
+		mu.Lock()
+		defer mu.Unlock()
+		up[minion] = true
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(minions), func(m string) bool { return !up[m] }), err
+}
