@@ -48,7 +48,7 @@ func (s *Server) status(v View, n NodeStatus) Status {
 		},
 		Cluster: ClusterInfo{ID: v.ClusterID(), Leader: n.Leader, Term: n.Term, Members: append([]Member{}, n.Members...)},
 		Version: n.Version, Time: TimeOf(now), Index: v.Index(), Auth: set.Auth, Forming: n.Forming,
-		Launcher: Launcher{Kind: set.Launcher, Problem: n.Launcher},
+		Launcher: Launcher{Kind: set.Launcher, Problem: n.Launcher, Masters: n.Salt},
 		Config: ConfigInfo{
 			Revision: rev.Number, Since: Time(rev.Millis), Actor: rev.Actor, Digest: rev.FilesDigest,
 			Valid: !slices.ContainsFunc(n.Problems, isError), Problems: append([]saltpeter.Problem{}, n.Problems...),

@@ -124,7 +124,9 @@ type NodeStatus struct {
 	Forming string
 	// Launcher says how the launcher is: empty is well.
 	Launcher string
-	Feed     FeedInfo
+	// Salt lists the Salt masters, where Salt is the launcher.
+	Salt []SaltMaster
+	Feed FeedInfo
 }
 
 // Member is a node of the cluster as another one sees it.

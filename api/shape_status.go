@@ -43,8 +43,22 @@ type ClusterInfo struct {
 
 // Launcher is what starts wrappers.
 type Launcher struct {
-	Kind    string `json:"kind"`
-	Problem string `json:"problem,omitempty"`
+	Kind    string       `json:"kind"`
+	Problem string       `json:"problem,omitempty"`
+	Masters []SaltMaster `json:"masters,omitempty"` // of Salt, where that is the launcher; the answering node's preferred one first
+}
+
+// SaltMaster is a way to a Salt master as the answering node sees it.
+type SaltMaster struct {
+	Name       string `json:"name"`
+	Version    string `json:"version"` // of Salt; empty before its first answer
+	Problem    string `json:"problem,omitempty"`
+	Notes      string `json:"notes,omitempty"`
+	Since      Time   `json:"since"` // since when it works, or doesn't
+	PingMillis int64  `json:"ping_ms"`
+	Minions    int    `json:"minions"` // accepted keys
+	Waiting    int    `json:"waiting"` // calls that wait for its limits
+	InFlight   int    `json:"in_flight"`
 }
 
 // ConfigInfo is the configuration in force, with what is wrong in the answering node's files.

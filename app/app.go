@@ -25,6 +25,7 @@ import (
 	"github.com/syscollective/saltpeter/internal/keys"
 	"github.com/syscollective/saltpeter/internal/outlog"
 	"github.com/syscollective/saltpeter/launcher/local"
+	"github.com/syscollective/saltpeter/saltclient"
 	"github.com/syscollective/saltpeter/scheduler"
 	"github.com/syscollective/saltpeter/wsgateway"
 )
@@ -54,8 +55,9 @@ type Seams struct {
 	Listen   func(what, addr string) (net.Listener, error)            // what: "node", "api", "wrapper"; nil listener = not served
 	Dial     func(ctx context.Context, addr string) (net.Conn, error) // to other nodes
 	Identity wsgateway.Identity
-	SaltKey  wsgateway.ReadKey // asks a Salt master
-	Gossip   Gossip            // with Listen, none if nil
+	SaltKey  wsgateway.ReadKey              // in place of asking the masters
+	Gossip   Gossip                         // with Listen, none if nil
+	Salt     func(*App) (SaltMaster, error) // this host's Salt master, nil if it has none
 
 	Machine  func(*fsm.Options)
 	FSM      func(*fsm.Machine) raft.FSM
@@ -84,10 +86,13 @@ type App struct {
 	api       *api.Server
 	files     *files
 	gossip    Gossip // nil until it is opened
+	masters   *saltclient.Masters
+	ownMaster SaltMaster // nil on a host without one
 	changes   *changes
 	listeners listeners
 
 	firing     firing                 // how late claims are
+	leads      atomic.Uint64          // term in which this node leads, 0 = it doesn't
 	clockAlarm atomic.Pointer[string] // why this node leads although its clock is off
 
 	forming forming
@@ -140,6 +145,9 @@ func (a *App) open() error {
 	}
 	a.files = newFiles(n, a.log.With("component", "config"))
 	if a.listen, err = config.Effective(*n, a.files.settings()); err != nil {
+		return err
+	}
+	if err := a.openSalt(); err != nil {
 		return err
 	}
 	if err := a.openRecord(); err != nil {
@@ -266,6 +274,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return a.gossip.Run(ctx) })
 	if a.serves() {
+		g.Go(func() error { return a.runSalt(ctx) })
 		g.Go(func() error { return a.introduce(ctx) })
 		g.Go(func() error { return a.watchKeys(ctx) })
 		g.Go(func() error { return a.fetchSegments(ctx) })

@@ -147,6 +147,9 @@ func (c control) Status(context.Context) api.NodeStatus {
 		Name: a.opts.Node.Name, ID: st.ID, Version: buildinfo.Version(), Role: st.State, Term: st.Term, Commit: st.CommitIndex,
 		Applied: st.AppliedIndex, Started: a.started, Problems: a.files.problems(), Launcher: a.launcherState(v.Settings()),
 	}
+	if v.Settings().Launcher == saltpeter.LauncherSalt {
+		out.Salt = a.saltReport()
+	}
 	names := make(map[string]fsm.NodeRecord)
 	for _, n := range v.Nodes() {
 		names[n.ID] = n

@@ -141,7 +141,7 @@ func (a *App) ingestEnv() fsm.Envelope {
 // hello tells a wrapper its runs of a launch. That there is none is said only after a barrier; to name one needs none,
 // since only a committed grant executes anything.
 func (a *App) hello(ctx context.Context, s saltpeter.LaunchSight) ([]saltpeter.LaunchedRun, error) {
-	a.scheduler.HeardLaunch(s.Launch, s.Machine)
+	a.heardLaunch(s)
 	v := a.machine.View()
 	targets := v.LaunchedOn(s.Launch, s.Machine)
 	if len(targets) == 0 {
@@ -172,7 +172,7 @@ func (a *App) hello(ctx context.Context, s saltpeter.LaunchSight) ([]saltpeter.L
 
 // start commits a start claim; the grant brings the spec.
 func (a *App) start(ctx context.Context, s saltpeter.StartAsk) (saltpeter.StartAnswer, error) {
-	a.scheduler.HeardLaunch(s.Sight.Launch, s.Sight.Machine)
+	a.heardLaunch(s.Sight)
 	a.scheduler.Heard(s.Ref)
 	got, err := a.propose(ctx, cluster.High, a.ingestEnv(), &fsm.StartTarget{Ask: s})
 	if err != nil {
@@ -240,7 +240,7 @@ func (a *App) report(ctx context.Context, reports []saltpeter.Report) ([]saltpet
 }
 
 func (a *App) refuseLock(ctx context.Context, r saltpeter.LockRefusal) (struct{}, error) {
-	a.scheduler.HeardLaunch(r.Sight.Launch, r.Sight.Machine)
+	a.heardLaunch(r.Sight)
 	_, err := a.propose(ctx, cluster.Normal, a.ingestEnv(), &fsm.RefuseLock{Refusal: r})
 	return struct{}{}, err
 }

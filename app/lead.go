@@ -24,6 +24,8 @@ const housekeepingEvery = 5 * time.Second
 // lead is the leader's work in one term: the barrier has been passed.
 func (a *App) lead(ctx context.Context, term uint64) error {
 	rec := record{a, term}
+	a.leads.Store(term)
+	defer a.leads.Store(0)
 	if a.keepTime(ctx, a.agreeSoon(ctx)) { // before anything is claimed
 		<-ctx.Done()
 		return nil
@@ -117,13 +119,18 @@ func endOfLead(ctx context.Context, err error) error {
 
 // launcherFor gives the launcher that settings name, nil where this node has none.
 func (a *App) launcherFor(set *saltpeter.Settings) scheduler.Launcher {
-	if set.Launcher != saltpeter.LauncherLocal {
+	var l scheduler.Launcher
+	switch {
+	case set.Launcher == saltpeter.LauncherLocal:
+		l = local.New(local.Options{
+			Base: a.localBase(), Cluster: a.ident.ClusterID, URLs: a.gatewayURLs, Secrets: a.launchSecrets,
+			Machines: func() []string { return localMachines(set) },
+		})
+	case a.masters.Some():
+		l = a.masters
+	default:
 		return nil
 	}
-	var l scheduler.Launcher = local.New(local.Options{
-		Base: a.localBase(), Cluster: a.ident.ClusterID, URLs: a.gatewayURLs, Secrets: a.launchSecrets,
-		Machines: func() []string { return localMachines(set) },
-	})
 	if a.opts.Seams.Launcher != nil {
 		l = a.opts.Seams.Launcher(l)
 	}
@@ -142,7 +149,7 @@ func (a *App) launcherState(set *saltpeter.Settings) string {
 	if set.Launcher == saltpeter.LauncherLocal {
 		return ""
 	}
-	return "no Salt connection: this version has no Salt launcher yet; ticks are recorded as skipped (set launcher: local in saltpeter_config to let this host play the machines)"
+	return a.saltState()
 }
 
 // gatewayURLs lists where wrappers of a job may dial: the address that the files give (saltpeter_server_host: a load balancer, or
@@ -168,7 +175,7 @@ func (a *App) gatewayURLs(job *saltpeter.Job) []string {
 func (a *App) introduce(ctx context.Context) error {
 	for {
 		me := ownProgram().record(a.ident.NodeID, a.opts.Node.Name)
-		me.Gateway, me.Files = a.gatewayURL(), a.files.digest()
+		me.Gateway, me.Files, me.Salt = a.gatewayURL(), a.files.digest(), a.ownMaster != nil
 		if a.nodeRecord(me.ID) != me {
 			by := saltpeter.Actor{Name: me.Name, Origin: "node " + me.Name}
 			call, cancel := context.WithTimeout(ctx, 10*time.Second)

@@ -11,9 +11,6 @@ import (
 	"github.com/syscollective/saltpeter/wsgateway"
 )
 
-// errNoSaltKeys says that this node can't ask a Salt master.
-var errNoSaltKeys = errors.New("this node has no Salt master to ask for a minion's key")
-
 // proofs verifies machines as the settings in force say, whatever a wrapper offers.
 type proofs struct {
 	settings func() *saltpeter.Settings
@@ -71,10 +68,10 @@ func (p *proofs) Verify(ctx context.Context, machine string, proof *wire.Proof, 
 
 func (p *proofs) inForce() proofKind { return proofKindOf(p.settings()) }
 
-// saltKey gives the public key that a Salt master has accepted for a minion.
+// saltKey gives the public key that a Salt master has accepted for a minion: this host's, or another node's.
 func (a *App) saltKey(ctx context.Context, machine string) ([]byte, error) {
 	if a.opts.Seams.SaltKey != nil {
 		return a.opts.Seams.SaltKey(ctx, machine)
 	}
-	return nil, errNoSaltKeys
+	return a.masters.Key(ctx, machine)
 }

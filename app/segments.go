@@ -23,6 +23,7 @@ const (
 	peerReport  // how it is: see members.go
 	peerHealth  // what may be wrong with it: see health.go
 	peerLacking // which segments it lacks: see giveup.go
+	peerSalt    // something of the Salt master on its host: see salt.go
 )
 
 const (
@@ -49,7 +50,7 @@ type segmentPiece struct {
 }
 
 // servePeer answers other nodes.
-func (a *App) servePeer(_ context.Context, kind byte, payload []byte) ([]byte, error) {
+func (a *App) servePeer(ctx context.Context, kind byte, payload []byte) ([]byte, error) {
 	switch kind {
 	case peerSegment:
 		return answerPeer(payload, a.segmentPiece)
@@ -61,6 +62,8 @@ func (a *App) servePeer(_ context.Context, kind byte, payload []byte) ([]byte, e
 		return answerPeer(payload, a.tellHealth)
 	case peerLacking:
 		return answerPeer(payload, a.tellLacking)
+	case peerSalt:
+		return a.serveSalt(ctx, payload)
 	default:
 		return nil, fmt.Errorf("question of kind %d", kind)
 	}

@@ -40,6 +40,7 @@ type Node struct {
 	Join                             []string
 	KeyFile, NodeFile                string
 	NodePort, GossipPort             int
+	SaltConfig, SaltPython           string // of the Salt master on this host: its configuration's directory, the interpreter that it runs in (empty = found)
 	sources                          map[string]string
 }
 
@@ -74,6 +75,8 @@ func options() []option {
 		{"node-file", "", "file with this node's own settings", func(n *Node) any { return &n.NodeFile }, notEmpty},
 		{"node-port", "", "port for other nodes", func(n *Node) any { return &n.NodePort }, nil},
 		{"gossip-port", "", "port for gossip (TCP and UDP)", func(n *Node) any { return &n.GossipPort }, nil},
+		{"salt-config", "", "directory with the configuration of the Salt master on this host", func(n *Node) any { return &n.SaltConfig }, notEmpty},
+		{"salt-python", "", "Python that Salt is installed in (default: found by its salt-master program)", func(n *Node) any { return &n.SaltPython }, notEmpty},
 	}
 }
 
@@ -81,7 +84,7 @@ func defaultNode() Node {
 	s := saltpeter.DefaultSettings()
 	return Node{ConfigDir: DefaultConfigDir, LogDir: s.LogDir, APIPort: s.APIPort, WrapperPort: s.WrapperPort, WebsocketHost: s.WrapperBind,
 		Index: s.ElasticsearchIndex, DataDir: DefaultDataDir, Socket: DefaultSocket, NodeFile: DefaultNodeFile,
-		NodePort: defaultNodePort, GossipPort: defaultGossipPort, sources: make(map[string]string)}
+		NodePort: defaultNodePort, GossipPort: defaultGossipPort, SaltConfig: "/etc/salt", sources: make(map[string]string)}
 }
 
 // AddFlags defines a node's flags, with their defaults, on a flag set.

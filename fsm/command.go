@@ -286,6 +286,7 @@ type NodeRecord struct {
 	Files    string `cbor:"6,keyasint,omitempty"` // digest of its configuration files
 	Envelope int    `cbor:"7,keyasint,omitempty"` // highest version of a command's encoding that it knows
 	Snapshot int    `cbor:"8,keyasint,omitempty"` // highest format version of snapshots that it reads
+	Salt     bool   `cbor:"9,keyasint,omitempty"` // it stands on a Salt master's host
 }
 
 func (*InitCluster) Code() Code    { return CodeInitCluster }
