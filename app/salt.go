@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/api"
@@ -117,4 +118,9 @@ func (a *App) saltReport() []api.SaltMaster {
 		})
 	}
 	return out
+}
+
+// publication makes what starts a launch's wrappers.
+func (a *App) publication(launch *saltpeter.Launch, job *saltpeter.Job, window time.Duration) (*saltclient.Publication, error) {
+	return nil, errors.New("not yet")
 }

@@ -30,7 +30,7 @@ func fullWorld(t testing.TB) *world {
 	w.do(&SetWindow{Window: saltpeter.Window{Scope: saltpeter.ScopeGroup, Name: "g", Reason: "SAN"}})
 	w.do(&SetWindow{Window: saltpeter.Window{Scope: saltpeter.ScopeJob, Name: "a", Pause: true}})
 	w.do(&LiftWindow{Scope: saltpeter.ScopeJob, Name: "a", Pause: true})
-	w.do(&SetNode{Node: NodeRecord{ID: "n1", Name: "sp-1", Version: "1.0", Commands: 20, Gateway: "wss://h", Files: "f", Envelope: 1, Snapshot: 1}})
+	w.do(&SetNode{Node: NodeRecord{ID: "n1", Name: "sp-1", Version: "1.0", Commands: 20, Gateway: "wss://h", Files: "f", Envelope: 1, Snapshot: 1, Salt: true}})
 	w.do(&Retain{Round: 1})
 	w.plan(&ApplyConfig{ID: "half", Jobs: []saltpeter.JobDigest{{Name: "a", Digest: st.Digest}}})
 	w.do(&PutDefinitions{Encoded: [][]byte{[]byte(`{"name":"not in force"}`)}})

@@ -64,6 +64,9 @@ func (c *cli) showStatus(s *api.Status) error {
 		launcher += " · " + s.Launcher.Problem
 	}
 	line("Launcher", "%s", launcher)
+	for _, m := range s.Launcher.Masters {
+		line("Salt master", "%s", masterLine(&m))
+	}
 	if err := c.print("%s", b.String()); err != nil {
 		return err
 	}
@@ -172,4 +175,22 @@ func (c *cli) windowLine(w *api.Window) string {
 		line += fmt.Sprintf(" — %q", w.Reason)
 	}
 	return line
+}
+
+// masterLine says how a Salt master is.
+func masterLine(m *api.SaltMaster) string {
+	if m.Problem != "" {
+		return m.Problem
+	}
+	text := m.Name + " ok"
+	if m.Version != "" {
+		text += fmt.Sprintf(" (Salt %s, ping %d ms, %s)", m.Version, m.PingMillis, plural(m.Minions, "minion"))
+	}
+	if m.Waiting > 0 {
+		text += fmt.Sprintf(" · %s waiting", plural(m.Waiting, "call"))
+	}
+	if m.Notes != "" {
+		text += " · " + m.Notes
+	}
+	return text
 }
