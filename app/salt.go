@@ -122,5 +122,14 @@ func (a *App) saltReport() []api.SaltMaster {
 
 // publication makes what starts a launch's wrappers.
 func (a *App) publication(launch *saltpeter.Launch, job *saltpeter.Job, window time.Duration) (*saltclient.Publication, error) {
-	return nil, errors.New("not yet")
+	if !job.UseWrapper || job.Start == saltpeter.StartDirect {
+		return nil, errDirect
+	}
+	s := saltclient.Starter{
+		Cluster: a.ident.ClusterID, URLs: a.gatewayURLs, Secrets: a.launchSecrets,
+		Identity: func() string { return a.machine.View().Settings().WrapperIdentity },
+	}
+	return s.Publication(launch, job, window)
 }
+
+var errDirect = errors.New("use_wrapper: false and start: direct can't be launched through Salt by this version")

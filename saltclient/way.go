@@ -73,20 +73,22 @@ func (w *way) call(ctx context.Context, limit time.Duration, size int, f func(co
 	call, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err := f(call)
-	switch {
-	case err == nil:
+	if err == nil {
 		w.worked()
 		return nil
-	case ctx.Err() != nil: // who asked has gone: it says nothing about the master
-	case errors.Is(err, context.DeadlineExceeded) && call.Err() != nil:
+	}
+	if errors.Is(err, context.DeadlineExceeded) && call.Err() != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%w within %s", ErrDoubtful, limit)
-		w.failed(err)
+	}
+	err = fmt.Errorf("%s: %w", w.master.Name(), err)
+	switch {
+	case ctx.Err() != nil: // who asked has gone: it says nothing about the master
 	case errors.Is(err, ErrExpression), errors.Is(err, ErrNoKey):
 		w.worked()
 	default:
 		w.failed(err)
 	}
-	return fmt.Errorf("%s: %w", w.master.Name(), err)
+	return err
 }
 
 // enter waits for the limits.
@@ -139,7 +141,7 @@ func (w *way) failed(err error) bool {
 // checked takes an answer about the master's health, and reports whether it is news that it fails.
 func (w *way) checked(h Health, err error) bool {
 	if err != nil {
-		return w.failed(err)
+		return w.failed(fmt.Errorf("%s: %w", w.master.Name(), err))
 	}
 	w.worked()
 	w.mu.Lock()
