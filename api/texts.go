@@ -109,7 +109,7 @@ type textPage struct {
 }
 
 // encode gives what Page gives, and recognizes it by its items.
-func (p textPage) encode() (body []byte, tag string, err error) {
+func (p textPage) encode() (body []byte, tag string, err error) { //nolint:unparam // one interface with Page
 	size := 64 + len(p.next)
 	for _, t := range p.items {
 		size += len(t.json) + 1

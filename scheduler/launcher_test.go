@@ -22,7 +22,7 @@ type launcher struct {
 	publish  string
 	ping     string
 	lossy    bool // a publish without error may have started nothing
-	asked    int // questions so far
+	asked    int  // questions so far
 	started  func(*saltpeter.Launch)
 }
 
