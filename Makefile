@@ -10,7 +10,7 @@ GOBIN := $(shell go env GOPATH)/bin
 TESTFLAGS ?=
 BENCHFLAGS ?=
 
-.PHONY: help build test race fuzz bench bench-all lint fmt tools demo crashpoints torture planted sim sim-twice salt-up salt-down integration-salt clean
+.PHONY: help build salt-states test race fuzz bench bench-all lint fmt tools demo crashpoints torture planted sim sim-twice salt-up salt-down integration-salt clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,14 @@ build: ## build saltpeter, spctl and sp_wrapper into bin/ (sp_wrapper also for a
 	$(GOBUILD) -o bin/spctl ./cmd/spctl
 	$(GOBUILD) -o bin/sp_wrapper ./cmd/sp_wrapper
 	GOARCH=arm64 $(GOBUILD) -o bin/sp_wrapper-linux-arm64 ./cmd/sp_wrapper
+
+salt-states: build ## gather in dist/salt what a Salt master serves: states, execution module, sp_wrapper for amd64 and arm64
+	@rm -rf dist/salt && mkdir -p dist/salt/saltpeter/files
+	@cp -r deploy/salt/_modules deploy/salt/saltpeter dist/salt/
+	@install -m 0755 bin/sp_wrapper dist/salt/saltpeter/files/sp_wrapper-linux-$(shell go env GOARCH)
+	@[ -e dist/salt/saltpeter/files/sp_wrapper-linux-amd64 ] || GOARCH=amd64 $(GOBUILD) -o dist/salt/saltpeter/files/sp_wrapper-linux-amd64 ./cmd/sp_wrapper
+	@install -m 0755 bin/sp_wrapper-linux-arm64 dist/salt/saltpeter/files/
+	@echo "dist/salt is ready: copy it into the master's file_roots (/srv/salt)"
 
 test: build ## all tests, with a minute of crash points (as root it installs what they need of the system)
 	@.ci/needs

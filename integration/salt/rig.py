@@ -130,6 +130,7 @@ class Rig:
                 "master": addresses, "master_port": RETURN, "publish_port": PUBLISH, "pidfile": "run/minion.pid",
                 "acceptance_wait_time": 1, "mine_enabled": False, "enable_fqdns_grains": False, "enable_gpu_grains": False,
                 "grains": {"role": "web" if i % 2 else "db", "n": i}, "random_startup_delay": 0, "loop_interval": 1,
+                "sp_wrapper_state": str(self.root / name / "sp_wrapper"),   # the machines are one host: locks would meet
             } | self.params["minion_opts"])
 
     def _master(self, m: str, pillar: Path) -> dict:
