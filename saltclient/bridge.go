@@ -18,8 +18,8 @@ var bridgeProgram string
 const (
 	// bridgeProtocol is the version of the lines that are spoken with bridge.py.
 	bridgeProtocol = 1
-	// startLimit is how long Salt may take to load; it needs 0.2 s once its files are in memory.
-	startLimit = 30 * time.Second
+	// bridgeStartLimit is how long Salt may take to load; it needs 0.2 s once its files are in memory.
+	bridgeStartLimit = 30 * time.Second
 	// hungGrace is how long after a call's deadline a bridge that has said nothing since the call may live on.
 	hungGrace = 5 * time.Second
 	// stuckGrace is the same for one that goes on saying other things.
@@ -72,7 +72,7 @@ func NewBridge(o BridgeOptions) *Bridge {
 	o.Config = cmp.Or(o.Config, "/etc/salt")
 	o.program = cmp.Or(o.program, bridgeProgram)
 	l := &o.limits
-	l.start, l.hung = cmp.Or(l.start, startLimit), cmp.Or(l.hung, hungGrace)
+	l.start, l.hung = cmp.Or(l.start, bridgeStartLimit), cmp.Or(l.hung, hungGrace)
 	l.stuck, l.pause = cmp.Or(l.stuck, stuckGrace), cmp.Or(l.pause, 250*time.Millisecond)
 	return &Bridge{o: o, returns: newReturns(), notices: newNotices(o.Logger), changed: make(chan struct{})}
 }

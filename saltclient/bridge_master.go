@@ -19,8 +19,8 @@ const (
 	classLate = "late" // no answer until the deadline
 )
 
-// classes are bridge.py's words for the errors.
-var classes = map[string]error{
+// bridgeClasses are bridge.py's words for the errors.
+var bridgeClasses = map[string]error{
 	"unreachable": ErrUnreachable, "doubtful": ErrDoubtful, "denied": ErrDenied, "expression": ErrExpression, "nokey": ErrNoKey,
 }
 
@@ -189,7 +189,7 @@ func (b *Bridge) call(ctx context.Context, op string, fields map[string]any, int
 	case l.Class == classLate:
 		return fmt.Errorf("%w: the bridge: %s: %w", lost, l.Error, ctx.Err())
 	case l.Error != "":
-		class := classes[l.Class]
+		class := bridgeClasses[l.Class]
 		if class == nil {
 			class = lost
 		}
