@@ -155,7 +155,7 @@ func TestSaltKeys(t *testing.T) {
 		"another machine":    func(p *parts) { p.machine = "web-2" },
 		"another nonce":      func(p *parts) { p.nonce = []byte("noncf") },
 		"another challenge":  func(p *parts) { p.challenge = []byte("challengf") },
-		"another connection": func(p *parts) { p.exporter = []byte("exportes") },
+		"another connection": func(p *parts) { p.exporter = []byte("another connection") },
 		"a moved border":     func(p *parts) { p.nonce, p.challenge = []byte("noncec"), []byte("hallenge") },
 	} {
 		p := helloParts()
