@@ -16,8 +16,8 @@ const (
 	// returnsJobs and returnsBytes bound what is remembered of returns; what was dropped is looked up.
 	returnsJobs  = 4096
 	returnsBytes = 64 << 20
-	// lookupEvery is the shortest time between two lookups of one id; slow lookups are rarer still.
-	lookupEvery = 5 * time.Second
+	// lookupEvery is the shortest time between two lookups of one id; slow lookups are rarer, up to lookupRarest.
+	lookupEvery, lookupRarest = 5 * time.Second, 20 * time.Second
 )
 
 // minionReturn is a minion's return as Salt has it.
@@ -157,7 +157,7 @@ func (r *returns) asked(jid string, took time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	j := r.job(jid)
-	j.next = j.next.Add(20 * took)
+	j.next = j.next.Add(min(20*took, lookupRarest-lookupEvery))
 }
 
 // list gives what there is, by minion.

@@ -72,7 +72,7 @@ func TestReturnsAreLookedUpWhereTheyAreNotAll(t *testing.T) {
 		t.Error("an unknown id is looked up at once, and not again at once")
 	}
 	r.asked("unknown", time.Second)
-	if r.ask("unknown", now.Add(24*time.Second)) || !r.ask("unknown", now.Add(25*time.Second)) {
+	if r.ask("unknown", now.Add(19*time.Second)) || !r.ask("unknown", now.Add(20*time.Second)) {
 		t.Error("a slow lookup is made rarer")
 	}
 	r.expect("1", []string{"a", "b"})
