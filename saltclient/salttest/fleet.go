@@ -174,10 +174,10 @@ func (f *Fleet) deliver(master string, minions []string, p *saltclient.Publicati
 		if f.returned[master] == nil {
 			f.returned[master] = make(map[saltpeter.LaunchID][]due)
 		}
-		got := append(f.returned[master][p.ID], due{time.Now().Add(m.Delay), ret})
+		got := []due{{time.Now().Add(m.Delay), ret}}
 		if m.Doubled {
-			got = append(got, due{time.Now().Add(m.Delay), ret})
+			got = append(got, got[0])
 		}
-		f.returned[master][p.ID] = got
+		f.returned[master][p.ID] = append(f.returned[master][p.ID], got...)
 	}
 }
