@@ -1,8 +1,8 @@
 """Starts the rig's processes and finds all that has come of them.
 
 Each leads a session of its own, whose number and start time are written down, and carries an environment variable that its
-children inherit. A process is the rig's if it is of such a session or carries the variable: daemons rename themselves and lose
-the one, wrappers that Salt starts leave the other.
+children inherit. A process is the rig's if it is of such a session, carries the variable or is given a configuration of the rig: daemons rename themselves
+and lose the variable, wrappers that Salt starts leave the session, and somebody may have deleted what was written down.
 """
 import ctypes
 import os
@@ -48,7 +48,7 @@ class Procs:
     """The processes of one rig, by name. root/pids/NAME holds "pid starttime"."""
 
     def __init__(self, root: Path):
-        self.pids, self.mark = root / "pids", f"{MARK}={root}"
+        self.root, self.pids, self.mark = root, root / "pids", f"{MARK}={root}"
 
     def names(self) -> list[str]:
         """All that were started and not ended by us."""
@@ -77,7 +77,8 @@ class Procs:
 
     def _carries(self, pid: int) -> bool:
         try:
-            return self.mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            return (self.mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                    or b"-c %s/" % str(self.root).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" "))
         except OSError:
             return False
 
