@@ -133,24 +133,13 @@ func (ch *chain) restore(ctx context.Context, p point, setting string) error {
 
 // form begins a cluster as people do, whose nodes are known to no setting: only such a cluster can be recovered.
 func (ch *chain) form(ctx context.Context) error {
-	var all []string
 	for _, n := range ch.c.Nodes {
-		all = append(all, n.Addr+":8890")
-	}
-	for _, n := range ch.c.Nodes {
-		n.Args = []string{"--join", strings.Join(all, ",")}
-		n.Env = plainEnv(n)
+		n.Args, n.Env = ch.c.Joins(), plainEnv(n)
 		if err := n.Start(); err != nil {
 			return err
 		}
 	}
-	if err := ch.c.Nodes[0].Init(ctx); err != nil {
-		return err
-	}
-	if err := rig.WaitFor(ctx, time.Minute, "three working nodes", func() error { return ch.c.Healthy(ctx) }); err != nil {
-		return err
-	}
-	return ch.c.InForce(ctx)
+	return ch.c.Begun(ctx)
 }
 
 // recover kills the followers, then the leader, and makes the leader's directory that of a cluster of one: nothing that was

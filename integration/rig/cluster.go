@@ -25,6 +25,7 @@ type Cluster struct {
 	Wrapper string // the program that machines run
 	extra   string // more lines of saltpeter_config
 	Played  int    // machines: m1, m2, …
+	Salt    bool   // real minions with these names are the machines
 
 	turn        atomic.Uint32 // of requests
 	Edition     int           // of the job whose definition changes
@@ -66,15 +67,18 @@ func (c *Cluster) LedgerDir() string { return filepath.Join(c.Dir, "ledgers") }
 // WriteConfig writes the files, whole at once.
 func (c *Cluster) WriteConfig() error {
 	var b strings.Builder
+	launcher := "local\n  local_minions: [" + MachineNames(1, c.Played) + "]"
+	if c.Salt {
+		launcher = "salt"
+	}
 	fmt.Fprintf(&b, `saltpeter_config:
-  launcher: local
-  local_minions: [%s]
+  launcher: %s
   auth: none
   default_wrapper_path: %s
   default_wrapper_logdir: %s
   heartbeat: 1
   kill_grace: 2
-%s`, MachineNames(1, c.Played), c.Wrapper, filepath.Join(c.Dir, "wrapper-log"), c.extra)
+%s`, launcher, c.Wrapper, filepath.Join(c.Dir, "wrapper-log"), c.extra)
 	if c.OutputTotal > 0 {
 		fmt.Fprintf(&b, "  output_limit: %d\n  output_total: %d\n", c.OutputTotal/2, c.OutputTotal)
 	}
@@ -105,6 +109,31 @@ func (c *Cluster) StartAll(ctx context.Context) error {
 		}
 	}
 	return c.InForce(ctx)
+}
+
+// Joins gives the arguments by which each node joins the others.
+func (c *Cluster) Joins() []string {
+	var all []string
+	for _, n := range c.Nodes {
+		all = append(all, n.Addr+":8890")
+	}
+	return []string{"--join", strings.Join(all, ",")}
+}
+
+// Begun begins a cluster of nodes that were started to join each other, and waits until all work and the jobs are in force.
+func (c *Cluster) Begun(ctx context.Context) error {
+	if err := c.Nodes[0].Init(ctx); err != nil {
+		return err
+	}
+	if err := c.AllWork(ctx); err != nil {
+		return err
+	}
+	return c.InForce(ctx)
+}
+
+// AllWork waits until every node works, and there is a leader.
+func (c *Cluster) AllWork(ctx context.Context) error {
+	return WaitFor(ctx, time.Minute, "all nodes to work", func() error { return c.Healthy(ctx) })
 }
 
 // InForce waits until all jobs are in force.

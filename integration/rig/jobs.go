@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -11,7 +12,8 @@ type Job struct {
 	Name     string
 	Every    int // 0 = never
 	Targets  string
-	Machines int // how many of m1…m3 match
+	Type     string // of the targets; empty = list
+	Machines int    // how many of m1…m3 match
 	Bytes    int
 	Seconds  float64
 	Until    string // a file of the cluster's directory; with it, in place of Seconds, commands end in the second after it is made
@@ -43,7 +45,7 @@ func (j *Job) misfireGrace() int64 {
 
 func (j *Job) yaml(c *Cluster) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s:\n  targets: %q\n  target_type: list\n", j.Name, j.Targets)
+	fmt.Fprintf(&b, "\n%s:\n  targets: %q\n  target_type: %s\n", j.Name, j.Targets, cmp.Or(j.Type, "list"))
 	switch {
 	case j.Every == 0:
 		b.WriteString("  sec: '0'\n  min: '0'\n  hour: '0'\n  dom: '1'\n  mon: '1'\n  dow: '*'\n  year: '2099'\n")

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -77,9 +76,8 @@ func (t *torture) start(ctx context.Context) error {
 	if err := makeBridge(); err != nil {
 		return err
 	}
-	var all []string
-	for i := range t.c.Nodes {
-		all = append(all, address(i)+":8890")
+	for i, n := range t.c.Nodes {
+		n.Addr = address(i)
 	}
 	for i, n := range t.c.Nodes {
 		h := &host{Node: n}
@@ -95,19 +93,12 @@ func (t *torture) start(ctx context.Context) error {
 		if h.disk, err = makeDisk(filepath.Join(t.s.dir, n.Name+".ext4"), n.Dir, size); err != nil {
 			return err
 		}
-		n.Addr, n.Enter, n.Args = address(i), h.net.enter(), []string{"--join", strings.Join(all, ",")}
+		n.Enter, n.Args = h.net.enter(), t.c.Joins()
 		if err = n.Start(); err != nil {
 			return err
 		}
 	}
-	if err := t.c.Nodes[0].Init(ctx); err != nil {
-		return err
-	}
-	return errors.Join(t.healthy(ctx), t.c.InForce(ctx))
-}
-
-func (t *torture) healthy(ctx context.Context) error {
-	return rig.WaitFor(ctx, time.Minute, "three working nodes", func() error { return t.c.Healthy(ctx) })
+	return t.c.Begun(ctx)
 }
 
 // hurtAll does one fault after the other.
