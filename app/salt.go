@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -39,7 +42,20 @@ func (a *App) openSalt() error {
 
 // ownMaster gives the bridge to this host's Salt master, nil where there is none.
 func ownMaster(a *App) (SaltMaster, error) {
-	return nil, nil
+	n := &a.opts.Node
+	if n.SaltConfig == "" {
+		return nil, nil
+	}
+	_, err := os.Stat(filepath.Join(n.SaltConfig, "master"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("look for a Salt master's configuration: %w", err)
+	}
+	return saltclient.NewBridge(saltclient.BridgeOptions{
+		Name: n.Name, Config: n.SaltConfig, Python: n.SaltPython, Logger: a.log.With("component", "saltclient"),
+	}), nil
 }
 
 // runSalt serves this host's master and watches all.
