@@ -469,3 +469,23 @@ func TestSentIsBounded(t *testing.T) {
 		t.Errorf("%d launches are remembered", len(s.launches))
 	}
 }
+
+func TestQuestionsDoNotHoldUpALaunch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &stub{name: "a", keys: []string{"m1"}, hangs: true}
+		m := newStubs(Limits{InFlight: 2}, a)
+		var g sync.WaitGroup
+		for range 10 {
+			g.Go(func() { _, _ = m.Key(t.Context(), "m1") })
+		}
+		synctest.Wait()
+		a.mu.Lock()
+		a.hangs = false
+		a.mu.Unlock()
+		began := time.Now()
+		if err := m.Publish(t.Context(), launchOf(1, "m1"), webJob, time.Minute); err != nil || time.Since(began) != 0 {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+		g.Wait()
+	})
+}

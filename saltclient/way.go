@@ -14,7 +14,7 @@ import (
 type Limits struct {
 	Publishes float64 // per second; default 200: twice of what one master of two cores can do
 	Bytes     int     // of machines' ids and arguments, per second; default 8 MiB
-	InFlight  int     // calls at a time; default 8
+	InFlight  int     // publishes at a time, and as many other questions; default 8
 }
 
 func (l Limits) orDefault() Limits {
@@ -43,8 +43,9 @@ type MasterState struct {
 // way is what is known of one master, and what keeps it within its limits.
 type way struct {
 	master Master
-	slots  chan struct{}
-	rate   *rate.Limiter // nil tokens are calls that publish nothing
+	slots  chan struct{} // of what publishes
+	reads  chan struct{} // of what doesn't: a thousand wrappers' keys don't hold up a launch
+	rate   *rate.Limiter
 	bytes  *rate.Limiter
 
 	mu      sync.Mutex // guards the following
@@ -57,7 +58,7 @@ type way struct {
 
 func newWay(l Limits) *way {
 	return &way{
-		slots: make(chan struct{}, l.InFlight), since: time.Now(),
+		slots: make(chan struct{}, l.InFlight), reads: make(chan struct{}, l.InFlight), since: time.Now(),
 		rate:  rate.NewLimiter(rate.Limit(l.Publishes), max(1, int(l.Publishes/2))),
 		bytes: rate.NewLimiter(rate.Limit(l.Bytes), l.Bytes),
 	}
@@ -66,10 +67,14 @@ func newWay(l Limits) *way {
 // call has f use the master, within its limits, for at most limit; size > 0 says that it publishes so many bytes. What it
 // waits for a slot doesn't count. Errors that say something about the master are remembered.
 func (w *way) call(ctx context.Context, limit time.Duration, size int, f func(context.Context) error) error {
-	if err := w.enter(ctx, size); err != nil {
+	slots := w.reads
+	if size > 0 {
+		slots = w.slots
+	}
+	if err := w.enter(ctx, slots, size); err != nil {
 		return fmt.Errorf("wait for %s: %w", w.master.Name(), err)
 	}
-	defer func() { <-w.slots }()
+	defer func() { <-slots }()
 	call, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err := f(call)
@@ -92,7 +97,7 @@ func (w *way) call(ctx context.Context, limit time.Duration, size int, f func(co
 }
 
 // enter waits for the limits.
-func (w *way) enter(ctx context.Context, size int) error {
+func (w *way) enter(ctx context.Context, slots chan struct{}, size int) error {
 	w.wait(1)
 	defer w.wait(-1)
 	if size > 0 {
@@ -104,7 +109,7 @@ func (w *way) enter(ctx context.Context, size int) error {
 		}
 	}
 	select {
-	case w.slots <- struct{}{}:
+	case slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -160,7 +165,7 @@ func (w *way) failures() int {
 func (w *way) state() MasterState {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := MasterState{Name: w.master.Name(), Health: w.health, Since: w.since, Waiting: w.waiting, InFlight: len(w.slots)}
+	s := MasterState{Name: w.master.Name(), Health: w.health, Since: w.since, Waiting: w.waiting, InFlight: len(w.slots) + len(w.reads)}
 	if w.err != nil {
 		s.Failing = w.err.Error()
 	}

@@ -2,9 +2,12 @@ package salt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -156,6 +159,36 @@ func (w *world) restart(n *rig.Node, away time.Duration) error {
 	return err
 }
 
+// bridges sends a signal to the bridge of every node that has one.
+func (w *world) bridges(s syscall.Signal) error {
+	for i := range w.salt.Masters {
+		node := w.c.Nodes[i]
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", node.Pid()))
+		if err != nil {
+			return err
+		}
+		found := false
+		for _, list := range threads {
+			children, _ := os.ReadFile(list) // the thread may have ended
+			for _, f := range strings.Fields(string(children)) {
+				line, err := os.ReadFile("/proc/" + f + "/cmdline")
+				if err != nil || !strings.HasPrefix(string(line), w.salt.Python) {
+					continue
+				}
+				child, err := strconv.Atoi(f)
+				if err = errors.Join(err, syscall.Kill(child, s)); err != nil {
+					return err
+				}
+				found = true
+			}
+		}
+		if !found {
+			return fmt.Errorf("%s has no bridge", node.Name)
+		}
+	}
+	return nil
+}
+
 // Every target type, on real minions, while nodes, masters, bridges and minions fail: each run's record is what the ledgers of
 // the machines say; nothing is lost, nothing is done twice.
 func TestClusterOnSalt(t *testing.T) {
@@ -172,6 +205,8 @@ func TestClusterOnSalt(t *testing.T) {
 		return w.salt.Pause("m2")
 	})
 	w.phase("it goes on", 15*time.Second, func() error { return w.salt.Resume("m2") })
+	w.phase("the bridges are killed", 10*time.Second, func() error { return w.bridges(syscall.SIGKILL) })
+	w.phase("the bridges hang", 25*time.Second, func() error { return w.bridges(syscall.SIGSTOP) })
 	w.phase("a minion is restarted", 25*time.Second, func() error {
 		if err := w.salt.Kill("mn01"); err != nil {
 			return err
