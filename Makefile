@@ -10,7 +10,7 @@ GOBIN := $(shell go env GOPATH)/bin
 TESTFLAGS ?=
 BENCHFLAGS ?=
 
-.PHONY: help build salt-states test race fuzz bench bench-all lint fmt tools demo crashpoints torture planted sim sim-twice salt-up salt-down integration-salt clean
+.PHONY: help build salt-states test race fuzz bench bench-all lint fmt tools demo crashpoints torture planted sim sim-twice salt-up salt-down integration integration-all clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -90,9 +90,12 @@ salt-up: ## start real Salt on loopback: two masters, six minions (ARGS="--versi
 salt-down: ## stop what salt-up started and delete its state
 	@integration/salt/rig.py down $(ARGS)
 
-integration-salt: ## the tests that need real Salt; installs it once per version below ~/.cache (VERSION_SALT=3008, RUN=name)
+integration: ## the tests that need real Salt; installs it once per version below ~/.cache (VERSION_SALT=3008, RUN=name)
 	@integration/salt/needs
-	SALT_RIG=1 SALT_VERSION=$(VERSION_SALT) go test -count=1 -timeout 30m -v $(if $(RUN),-run '$(RUN)') ./integration/salt/...
+	SALT_RIG=1 SALT_VERSION=$(VERSION_SALT) go test -count=1 -p 1 -timeout 30m -v $(if $(RUN),-run '$(RUN)') ./integration/salt/...
+
+integration-all: ## the same with every supported line of Salt
+	for v in 3006 3007 3008; do $(MAKE) integration VERSION_SALT=$$v || exit 1; done
 
 sim: ## simulate whole nodes from SEEDS (2000) seeds from FROM (1) on, or play SEED alone with its history
 	set -o pipefail; SIM_SEEDS=$(or $(SEEDS),2000) SIM_FROM=$(or $(FROM),1) $(if $(SEED),SIM_SEED=$(SEED) SIM_LOG=1) go test -count=1 -timeout 4h -v -run TestSim ./integration/sim | grep -vE '^=== |^ *--- PASS: TestSim/'

@@ -75,9 +75,9 @@ func (m *Masters) check(ctx context.Context) {
 		g.Go(func() error {
 			ctx, cancel := context.WithTimeout(ctx, callLimit)
 			defer cancel()
-			h, err := w.master.Health(ctx)
+			h, err := w.get().Health(ctx)
 			if w.checked(h, err) {
-				m.o.Logger.Warn("salt master fails", "master", w.master.Name(), "err", err)
+				m.o.Logger.Warn("salt master fails", "master", w.get().Name(), "err", err)
 			}
 			return nil
 		})
@@ -114,7 +114,7 @@ func (m *Masters) all() []*way {
 		if w == nil {
 			w = newWay(m.o.Limits)
 		}
-		w.master = master
+		w.set(master)
 		now[name] = w
 		out = append(out, w)
 	}
@@ -177,7 +177,7 @@ func (m *Masters) match(ctx context.Context, e Expression) ([]string, error) {
 		g.Go(func() {
 			var a answer
 			a.err = w.call(ctx, callLimit, 0, func(ctx context.Context) (err error) {
-				a.matched, err = w.master.Resolve(ctx, e)
+				a.matched, err = w.get().Resolve(ctx, e)
 				return err
 			})
 			answers <- a
@@ -225,7 +225,7 @@ func (m *Masters) Key(ctx context.Context, machine string) ([]byte, error) {
 	for _, w := range order {
 		var key []byte
 		err := w.call(ctx, callLimit, 0, func(ctx context.Context) (err error) {
-			key, err = w.master.Key(ctx, machine)
+			key, err = w.get().Key(ctx, machine)
 			return err
 		})
 		if err == nil {

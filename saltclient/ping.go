@@ -81,7 +81,7 @@ func (p *pinging) ask(ctx context.Context, w *way, machines []string) {
 	if until, ok := ctx.Deadline(); ok {
 		limit = time.Until(until)
 	}
-	err := w.call(ctx, limit, 256+16*len(machines), func(ctx context.Context) error { return w.master.Ping(ctx, machines, p.answered) })
+	err := w.call(ctx, limit, 256+16*len(machines), func(ctx context.Context) error { return w.get().Ping(ctx, machines, p.answered) })
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {

@@ -48,7 +48,7 @@ func (m *Masters) Publish(ctx context.Context, launch *saltpeter.Launch, job *sa
 func (m *Masters) fresh(id saltpeter.LaunchID) []*way {
 	order, used := m.order(), m.sent.masters(id)
 	slices.SortStableFunc(order, func(a, b *way) int {
-		return boolCompare(slices.Contains(used, a.master.Name()), slices.Contains(used, b.master.Name()))
+		return boolCompare(slices.Contains(used, a.get().Name()), slices.Contains(used, b.get().Name()))
 	})
 	return order
 }
@@ -77,7 +77,7 @@ func assign(s *sent, order []*way, round int, machines []string) map[*way][]stri
 
 // candidate gives the way of a round for a machine whose home is known or empty.
 func candidate(order []*way, home string, round int) *way {
-	at := slices.IndexFunc(order, func(w *way) bool { return w.master.Name() == home })
+	at := slices.IndexFunc(order, func(w *way) bool { return w.get().Name() == home })
 	switch {
 	case at <= 0 || round > at:
 		return order[round]
@@ -133,7 +133,7 @@ func (m *Masters) publishPart(ctx context.Context, w *way, p Publication, part p
 	p.Target = part.target
 	var got []string
 	err := w.call(ctx, callLimit, p.size(), func(ctx context.Context) (err error) {
-		got, err = w.master.Publish(ctx, &p)
+		got, err = w.get().Publish(ctx, &p)
 		return err
 	})
 	if err != nil {
@@ -151,7 +151,7 @@ func (m *Masters) publishPart(ctx context.Context, w *way, p Publication, part p
 			missing = append(missing, id)
 		}
 	}
-	m.sent.add(p.ID, w.master.Name(), reached)
+	m.sent.add(p.ID, w.get().Name(), reached)
 	return missing, nil
 }
 

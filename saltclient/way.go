@@ -42,13 +42,13 @@ type MasterState struct {
 
 // way is what is known of one master, and what keeps it within its limits.
 type way struct {
-	master Master
 	slots  chan struct{} // of what publishes
 	reads  chan struct{} // of what doesn't: a thousand wrappers' keys don't hold up a launch
 	rate   *rate.Limiter
 	bytes  *rate.Limiter
 
 	mu      sync.Mutex // guards the following
+	master  Master
 	health  Health
 	fails   int // in a row
 	err     error
@@ -64,6 +64,18 @@ func newWay(l Limits) *way {
 	}
 }
 
+func (w *way) get() Master {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.master
+}
+
+func (w *way) set(m Master) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.master = m
+}
+
 // call has f use the master, within its limits, for at most limit; size > 0 says that it publishes so many bytes. What it
 // waits for a slot doesn't count. Errors that say something about the master are remembered.
 func (w *way) call(ctx context.Context, limit time.Duration, size int, f func(context.Context) error) error {
@@ -72,7 +84,7 @@ func (w *way) call(ctx context.Context, limit time.Duration, size int, f func(co
 		slots = w.slots
 	}
 	if err := w.enter(ctx, slots, size); err != nil {
-		return fmt.Errorf("wait for %s: %w", w.master.Name(), err)
+		return fmt.Errorf("wait for %s: %w", w.get().Name(), err)
 	}
 	defer func() { <-slots }()
 	call, cancel := context.WithTimeout(ctx, limit)
@@ -85,7 +97,7 @@ func (w *way) call(ctx context.Context, limit time.Duration, size int, f func(co
 	if errors.Is(err, context.DeadlineExceeded) && call.Err() != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%w within %s", ErrDoubtful, limit)
 	}
-	err = fmt.Errorf("%s: %w", w.master.Name(), err)
+	err = fmt.Errorf("%s: %w", w.get().Name(), err)
 	switch {
 	case ctx.Err() != nil: // who asked has gone: it says nothing about the master
 	case errors.Is(err, ErrExpression), errors.Is(err, ErrNoKey):
@@ -146,7 +158,7 @@ func (w *way) failed(err error) bool {
 // checked takes an answer about the master's health, and reports whether it is news that it fails.
 func (w *way) checked(h Health, err error) bool {
 	if err != nil {
-		return w.failed(fmt.Errorf("%s: %w", w.master.Name(), err))
+		return w.failed(fmt.Errorf("%s: %w", w.get().Name(), err))
 	}
 	w.worked()
 	w.mu.Lock()

@@ -197,7 +197,10 @@ func (ch *chain) provoke(ctx context.Context, p point, setting string, struck fu
 	case bySilence:
 		return os.WriteFile(wrapperArm(ch.c), []byte("claim.before:kill"), 0o644)
 	case byWindow:
-		go func() { _ = ch.op.MaintainFor(ctx, 7) }()
+		go func() {
+			defer ch.op.Hold()() // two people at one window would lift each other's
+			_ = ch.op.MaintainFor(ctx, 7)
+		}()
 	case byToken:
 		go func() { _ = ch.op.PassToken(ctx) }()
 	case byReturn:

@@ -51,7 +51,7 @@ const (
 func up(t *testing.T) *salted {
 	t.Helper()
 	if os.Getenv("SALT_RIG") == "" {
-		t.Skip("needs real Salt: make integration-salt")
+		t.Skip("needs real Salt: make integration")
 	}
 	root, err := rig.ModuleRoot()
 	if err != nil {

@@ -80,7 +80,7 @@ const upLimit = 10 * time.Minute
 func Start(t testing.TB, o Options) *Rig {
 	t.Helper()
 	if os.Getenv("SALT_RIG") == "" {
-		t.Skip("needs real Salt: make integration-salt")
+		t.Skip("needs real Salt: make integration")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), upLimit)
 	defer cancel()

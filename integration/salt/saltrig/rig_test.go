@@ -63,7 +63,7 @@ func TestRigEndsWithItsTest(t *testing.T) {
 		time.Sleep(time.Hour)
 	}
 	if os.Getenv("SALT_RIG") == "" {
-		t.Skip("needs real Salt: make integration-salt")
+		t.Skip("needs real Salt: make integration")
 	}
 	cmd := exec.Command(os.Args[0], "-test.run", "^TestRigEndsWithItsTest$")
 	cmd.Env = append(os.Environ(), "SALT_RIG_DIES=1")
