@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -69,21 +70,23 @@ func (a *API) Close() {
 }
 
 // Publish publishes by local_async under our id. An empty answer is believed only where the master does not know any of
-// the target: an overloaded one gives it, too.
+// the target: an overloaded one gives it, too. A general failure is what an unknown nodegroup gets, too.
 func (a *API) Publish(ctx context.Context, p *Publication) ([]string, error) {
-	if err := p.Target.check(); err != nil {
+	if err := p.Target.evaluable(); err != nil {
 		return nil, err
 	}
 	got, err := a.publish(ctx, p, p.ID.String())
-	if err != nil || len(got.Minions) > 0 {
+	if len(got.Minions) > 0 || err != nil && !isStatus(err, http.StatusInternalServerError) {
 		return got.Minions, err
 	}
-	m, err := a.Resolve(ctx, p.Target)
+	m, wrong := a.Resolve(ctx, p.Target)
 	switch {
-	case err == nil && len(m.Minions) == 0:
-		return nil, nil
-	case errors.Is(err, ErrExpression):
+	case errors.Is(wrong, ErrExpression):
+		return nil, wrong
+	case err != nil:
 		return nil, err
+	case wrong == nil && len(m.Minions) == 0:
+		return nil, nil
 	default:
 		return nil, fmt.Errorf("%w: salt-api named no minion for a target that has some, as it does when it is overloaded", ErrDoubtful)
 	}
@@ -213,8 +216,9 @@ func runner(fun string, fields map[string]any) map[string]any {
 	return fields
 }
 
-// globOf escapes what means something in a pattern: keys are asked for by one.
-var globOf = strings.NewReplacer("[", "[[]", "*", "[*]", "?", "[?]")
+// globOf escapes what means something in a pattern, by which keys are asked for. A comma parts two of them and can't be
+// escaped, so any character is allowed there.
+var globOf = strings.NewReplacer("[", "[[]", "*", "[*]", "?", "[?]", ",", "?")
 
 // Key gives the key that the master has accepted for a minion. It needs the right to the wheel function key.print.
 func (a *API) Key(ctx context.Context, minion string) ([]byte, error) {

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -16,7 +18,7 @@ import (
 // that it gave is looked up again, by cache.grains together with the expression: if it doesn't come, nothing matched.
 // An expression that Salt can't evaluate matches nothing, too, but then also not together with "or that one".
 func (a *API) Resolve(ctx context.Context, e Expression) (Matched, error) {
-	if err := e.check(); err != nil {
+	if err := e.evaluable(); err != nil {
 		return Matched{}, err
 	}
 	found, err := a.cached(ctx, "cache.mine", e)
@@ -64,6 +66,30 @@ func matchedOf(list, found []string) Matched {
 	}
 	missing := slices.DeleteFunc(ids, func(id string) bool { _, ok := slices.BinarySearch(found, id); return ok })
 	return Matched{Minions: found, Missing: missing}
+}
+
+// evaluable refuses what Salt takes silently for a target that matches nothing.
+func (e Expression) evaluable() error {
+	if err := e.check(); err != nil {
+		return err
+	}
+	if _, known := compoundLetters[e.Type]; !known && e.Type != "list" && e.Type != "compound" {
+		return fmt.Errorf("%w: target_type %q is not known", ErrExpression, e.Type)
+	}
+	if e.Type != "ipcidr" {
+		return nil
+	}
+	address, mask, masked := strings.Cut(e.Text[0], "/")
+	_, err := netip.ParseAddr(address)
+	if err == nil && masked {
+		if _, bits := strconv.Atoi(mask); bits != nil {
+			_, err = netip.ParseAddr(mask)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: ipcidr %q is no address or network", ErrExpression, e.Text[0])
+	}
+	return nil
 }
 
 // compoundLetters write an expression of another type as a word of a compound one.
