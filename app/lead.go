@@ -127,7 +127,7 @@ func (a *App) launcherFor(set *saltpeter.Settings) scheduler.Launcher {
 			Machines: func() []string { return localMachines(set) },
 		})
 	case a.masters.Some():
-		l = a.masters
+		l = saltLauncher{a.masters}
 	default:
 		return nil
 	}

@@ -138,9 +138,6 @@ func (a *App) saltReport() []api.SaltMaster {
 
 // publication makes what starts a launch's wrappers.
 func (a *App) publication(launch *saltpeter.Launch, job *saltpeter.Job, window time.Duration) (*saltclient.Publication, error) {
-	if !job.UseWrapper || job.Start == saltpeter.StartDirect {
-		return nil, errDirect
-	}
 	s := saltclient.Starter{
 		Cluster: a.ident.ClusterID, URLs: a.gatewayURLs, Secrets: a.launchSecrets,
 		Identity: func() string { return a.machine.View().Settings().WrapperIdentity },
@@ -148,4 +145,15 @@ func (a *App) publication(launch *saltpeter.Launch, job *saltpeter.Job, window t
 	return s.Publication(launch, job, window)
 }
 
+// saltLauncher launches through Salt what can be launched so.
+type saltLauncher struct{ *saltclient.Masters }
+
 var errDirect = errors.New("use_wrapper: false and start: direct can't be launched through Salt by this version")
+
+// Resolve refuses before anything is launched what would be executed by being published.
+func (l saltLauncher) Resolve(ctx context.Context, job saltpeter.Job, subset []string, needUp bool) ([]saltpeter.Resolved, error) {
+	if !job.UseWrapper || job.Start == saltpeter.StartDirect {
+		return nil, errDirect
+	}
+	return l.Masters.Resolve(ctx, job, subset, needUp)
+}

@@ -163,6 +163,21 @@ func TestLaunchThroughOtherNodesMasters(t *testing.T) {
 	})
 }
 
+// What would be executed by being published is refused before.
+func TestDirectIsNotLaunchedThroughSalt(t *testing.T) {
+	inThreeWithSalt(t, []string{"a", "b", "c"}, func(w *three, masters map[string]*playedMaster) {
+		for _, name := range threeNames {
+			w.writeText(name, "saltpeter_config: {launcher: salt, auth: none}\nd: {schedule: '* * * * *', targets: '*', command: 'true', use_wrapper: false}\n")
+		}
+		time.Sleep(4 * time.Minute)
+		job, _ := w.leader().machine.View().Job("d")
+		last := job.LastEnd
+		if last == nil || last.State != saltpeter.RunLaunchFailed || !strings.Contains(last.Text, errDirect.Error()) {
+			t.Errorf("the last run: %+v", last)
+		}
+	})
+}
+
 // Where no node stands on a master ticks are recorded as skipped.
 func TestWithoutSaltTicksAreSkipped(t *testing.T) {
 	inThreeWithSalt(t, nil, func(w *three, _ map[string]*playedMaster) {
