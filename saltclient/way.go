@@ -42,10 +42,10 @@ type MasterState struct {
 
 // way is what is known of one master, and what keeps it within its limits.
 type way struct {
-	slots  chan struct{} // of what publishes
-	reads  chan struct{} // of what doesn't: a thousand wrappers' keys don't hold up a launch
-	rate   *rate.Limiter
-	bytes  *rate.Limiter
+	slots chan struct{} // of what publishes
+	reads chan struct{} // of what doesn't: a thousand wrappers' keys don't hold up a launch
+	rate  *rate.Limiter
+	bytes *rate.Limiter
 
 	mu      sync.Mutex // guards the following
 	master  Master
