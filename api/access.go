@@ -27,6 +27,7 @@ const (
 	accessStart
 	accessKill
 	accessMaintenance
+	accessDiagnose
 	accessTokens
 	accessOpen // health and the like: tells nothing
 )
@@ -43,6 +44,7 @@ var rights = [...]Right{
 	accessStart:       {"start runs", saltpeter.RoleOperator},
 	accessKill:        {"kill runs", saltpeter.RoleOperator},
 	accessMaintenance: {"begin and end maintenance, pause and resume jobs", saltpeter.RoleOperator},
+	accessDiagnose:    {"ask machines who is up", saltpeter.RoleOperator},
 	accessTokens:      {"list, create and revoke tokens", saltpeter.RoleAdmin},
 	accessCluster:     {"change the cluster: members, leadership, configuration, snapshots, and all else", saltpeter.RoleAdmin},
 }

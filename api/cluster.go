@@ -83,8 +83,10 @@ type Check struct {
 	Level string `json:"level"` // "ok", "warn" or "fail"
 	Check string `json:"check"`
 	Node  string `json:"node,omitempty"` // that it is about; empty = the cluster
-	Text  string `json:"text"`           // what was found
-	Hint  string `json:"hint,omitempty"` // what to do
+	// Machine is the one that it is about, if it is about one.
+	Machine string `json:"machine,omitempty"`
+	Text    string `json:"text"`           // what was found
+	Hint    string `json:"hint,omitempty"` // what to do
 }
 
 // ClusterBegun tells what a cluster is like that has just begun.

@@ -41,6 +41,8 @@ type Config struct {
 	Node Node
 	// Cluster serves what is about members; nil leaves it out.
 	Cluster Membership
+	// Reach serves what is about the way to machines; nil leaves it out.
+	Reach Reach
 	// Backups saves and restores the record; nil leaves it out.
 	Backups Backups
 	// Log takes what goes wrong inside; nil discards it.
@@ -62,6 +64,7 @@ type Config struct {
 type Server struct {
 	node    Node
 	members Membership
+	reach   Reach
 	backups Backups
 	log     *slog.Logger
 	metrics http.Handler
@@ -85,7 +88,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("make api: no node")
 	}
 	s := &Server{
-		node: cfg.Node, members: cfg.Cluster, backups: cfg.Backups, log: cfg.Log, metrics: cfg.Metrics, socket: cfg.Socket, group: cfg.Group, now: cfg.Now,
+		node: cfg.Node, members: cfg.Cluster, reach: cfg.Reach, backups: cfg.Backups, log: cfg.Log, metrics: cfg.Metrics, socket: cfg.Socket, group: cfg.Group, now: cfg.Now,
 		writes: newPacer(time.Second/writeRate, writeBurst), failures: newPacer(failEvery, failBurst),
 	}
 	if s.log == nil {
@@ -160,6 +163,7 @@ func (s *Server) Handler(origin Origin) http.Handler {
 	}
 	routes := s.routes()
 	maps.Copy(routes, s.clusterRoutes())
+	maps.Copy(routes, s.reachRoutes())
 	maps.Copy(routes, s.accessRoutes())
 	maps.Copy(routes, s.snapshotRoutes())
 	router := newRouter(routes)

@@ -90,7 +90,7 @@ func (a *App) openAPI() error {
 			return err
 		}
 	}
-	a.api, err = api.New(api.Config{Node: control{a}, Cluster: members{a}, Backups: backups{a}, Log: a.log.With("component", "api"), Socket: a.listen.Socket, Group: groupID(), Now: a.wall,
+	a.api, err = api.New(api.Config{Node: control{a}, Cluster: members{a}, Reach: reach{a}, Backups: backups{a}, Log: a.log.With("component", "api"), Socket: a.listen.Socket, Group: groupID(), Now: a.wall,
 		Metrics: promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{})})
 	return err
 }

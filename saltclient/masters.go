@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -160,54 +161,73 @@ func (m *Masters) Resolve(ctx context.Context, job saltpeter.Job, subset []strin
 
 // match gives what any master matches, sorted. All are asked; who takes much longer than the first is not waited for.
 func (m *Masters) match(ctx context.Context, e Expression) ([]string, error) {
-	type answer struct {
-		matched Matched
-		err     error
+	answers, errs, err := m.matches(ctx, e)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(answers) == 0:
+		return nil, errors.Join(errs...)
 	}
+	var found []string
+	for _, a := range answers {
+		found = append(append(found, a.Minions...), a.Missing...)
+	}
+	return sorted(found), nil
+}
+
+// matchedBy is what one master makes of an expression.
+type matchedBy struct {
+	Matched
+	master string
+	err    error
+}
+
+// matches gives what each master makes of an expression, and why the others have no answer. All are asked; who takes much
+// longer than the first is not waited for.
+func (m *Masters) matches(ctx context.Context, e Expression) (got []matchedBy, failed []error, err error) {
 	order := m.order()
 	if len(order) == 0 {
-		return nil, errNoMaster
+		return nil, nil, errNoMaster
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	answers := make(chan answer, len(order))
+	answers := make(chan matchedBy, len(order))
 	var g sync.WaitGroup
 	defer g.Wait()
 	defer cancel()
+	waited := make(map[string]bool, len(order))
 	for _, w := range order {
+		waited[w.get().Name()] = true
 		g.Go(func() {
-			var a answer
+			a := matchedBy{master: w.get().Name()}
 			a.err = w.call(ctx, callLimit, 0, func(ctx context.Context) (err error) {
-				a.matched, err = w.get().Resolve(ctx, e)
+				a.Matched, err = w.get().Resolve(ctx, e)
 				return err
 			})
 			answers <- a
 		})
 	}
-	var found []string
-	var errs []error
 	var late <-chan time.Time
-	answered := false
 	for range order {
 		select {
 		case a := <-answers:
+			delete(waited, a.master)
 			if a.err != nil {
-				errs = append(errs, a.err)
+				failed = append(failed, a.err)
 				continue
 			}
-			found = append(append(found, a.matched.Minions...), a.matched.Missing...)
-			if !answered {
-				answered, late = true, time.After(matchGrace)
+			if got = append(got, a); late == nil {
+				late = time.After(matchGrace)
 			}
 		case <-late:
-			return sorted(found), nil
+			for _, name := range slices.Sorted(maps.Keys(waited)) {
+				failed = append(failed, fmt.Errorf("%s: no answer %s after another master's", name, matchGrace))
+			}
+			return got, failed, nil
 		case <-ctx.Done():
-			return nil, fmt.Errorf("match %s: %w", e.Type, ctx.Err())
+			return nil, nil, fmt.Errorf("match %s: %w", e.Type, ctx.Err())
 		}
 	}
-	if !answered {
-		return nil, errors.Join(errs...)
-	}
-	return sorted(found), nil
+	return got, failed, nil
 }
 
 func sorted(ids []string) []string {

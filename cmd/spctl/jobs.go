@@ -14,7 +14,7 @@ func (c *cli) jobsCommand() *cobra.Command {
 	var group string
 	cmd := &cobra.Command{
 		Use:   "jobs",
-		Short: "List the jobs in force; show, explain, skips, pause, resume",
+		Short: "List the jobs in force; show, targets, explain, skips, pause, resume",
 		Args:  c.noCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cl, err := c.connect()
@@ -38,7 +38,7 @@ func (c *cli) jobsCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&group, "group", "", "only the jobs of this group")
-	cmd.AddCommand(c.jobsShowCommand(), c.skipsCommand(), c.explainCommand(), c.pauseCommand(), c.resumeCommand())
+	cmd.AddCommand(c.jobsShowCommand(), c.skipsCommand(), c.targetsCommand(), c.explainCommand(), c.pauseCommand(), c.resumeCommand())
 	return cmd
 }
 
