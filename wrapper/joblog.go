@@ -16,7 +16,7 @@ import (
 var silentLevels = map[string]bool{"off": true, "none": true, "quiet": true}
 
 // jobLog is the wrapper's log of one job, {logdir}/{job}.log, in the Python program's format. It is opened for each record, so that
-// it may be rotated at any time. A nil jobLog writes nothing.
+// it may be rotated at any time. A nil jobLog writes nothing. Unlike that program's it has no commands, which may hold secrets.
 type jobLog struct {
 	path string
 	run  string

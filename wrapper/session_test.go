@@ -655,7 +655,7 @@ func TestRecordForgetsTheRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := string(b)
-		for _, want := range []string{"[job_1] Starting job: true\n", "--- OUTPUT START ---\nafter\n\n--- OUTPUT END ---\n", "[job_1] Job completed: SUCCESS\n"} {
+		for _, want := range []string{"[job_1] Starting job\n", "--- OUTPUT START ---\nafter\n\n--- OUTPUT END ---\n", "[job_1] Job completed: SUCCESS\n"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%q is not in the log:\n%s", want, text)
 			}

@@ -272,7 +272,7 @@ func (s *Session) onNews(n news) {
 		s.decline(t, n.text, n.code, n.cause)
 	case newsStarted:
 		t.phase, t.began, t.pid = phaseRun, n.began, n.pid
-		s.note(t, t.log.write("Starting job: "+t.spec.Command))
+		s.note(t, t.log.write("Starting job"))
 	case newsSoft:
 		t.soft = true
 	case newsEnded:

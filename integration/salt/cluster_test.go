@@ -55,14 +55,18 @@ func targetTypes() []*rig.Job {
 	)
 }
 
-// begin brings Salt and the cluster up.
-func begin(t *testing.T, jobs []*rig.Job) *world {
+// begin brings Salt and the cluster up; change gives Salt other options.
+func begin(t *testing.T, jobs []*rig.Job, change ...func(*saltrig.Options)) *world {
 	t.Helper()
 	ids := make([]string, minions)
 	for i := range ids {
 		ids[i] = fmt.Sprintf("m%d", i+1)
 	}
-	w := &world{t: t, salt: saltrig.Start(t, saltrig.Options{Masters: 2, Minions: minions, IDs: ids}), h: rig.NewHistory()}
+	o := saltrig.Options{Masters: 2, Minions: minions, IDs: ids}
+	for _, f := range change {
+		f(&o)
+	}
+	w := &world{t: t, salt: saltrig.Start(t, o), h: rig.NewHistory()}
 	dir, err := os.MkdirTemp("", "sp-salt")
 	w.must(err)
 	t.Cleanup(func() {
