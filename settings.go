@@ -34,6 +34,8 @@ type Settings struct {
 
 	WrapperIdentity string `json:"wrapper_identity"`
 
+	SaltAPI []SaltAPI `json:"salt_api,omitempty"`
+
 	Heartbeat     time.Duration `json:"heartbeat"`
 	LostAfter     time.Duration `json:"lost_after"`
 	StartWindow   time.Duration `json:"start_window"`
@@ -57,6 +59,18 @@ type Settings struct {
 
 	// Written is saltpeter_config as merged from the files, as JSON: what /config shows.
 	Written []byte `json:"written,omitempty"`
+}
+
+// SaltAPI is a salt-api (rest_cherrypy) through which a Salt master is reached. It holds no secret, but says where each node
+// finds it.
+type SaltAPI struct {
+	URL          string `json:"url"`   // "https://10.0.0.5:8000"
+	EAuth        string `json:"eauth"` // a module of Salt's external_auth
+	User         string `json:"user"`
+	PasswordFile string `json:"password_file,omitempty"` // this or the next one
+	PasswordEnv  string `json:"password_env,omitempty"`
+	CAFile       string `json:"ca_file,omitempty"` // PEM; empty = the system's
+	Insecure     bool   `json:"insecure,omitempty"`
 }
 
 // DefaultSettings gives the settings of an empty configuration.

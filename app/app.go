@@ -87,6 +87,7 @@ type App struct {
 	files     *files
 	gossip    Gossip // nil until it is opened
 	masters   *saltclient.Masters
+	endpoints endpoints
 	ownMaster SaltMaster // nil on a host without one
 	changes   *changes
 	listeners listeners

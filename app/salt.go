@@ -68,14 +68,15 @@ func (a *App) runSalt(ctx context.Context) error {
 	return g.Wait()
 }
 
-// saltMasters lists this host's master, then those of the other nodes.
+// saltMasters lists this host's master, then the endpoints, then the masters of the other nodes.
 func (a *App) saltMasters() []saltclient.Master {
 	var out []saltclient.Master
 	if a.ownMaster != nil {
 		out = append(out, a.ownMaster)
 	}
-	others := a.others()
-	for _, n := range a.machine.View().Nodes() {
+	others, view := a.others(), a.machine.View()
+	out = append(out, a.endpoints.masters(view.Settings().SaltAPI)...)
+	for _, n := range view.Nodes() {
 		if n.Salt && slices.Contains(others, n.ID) {
 			out = append(out, &saltclient.Remote{Node: n.Name, Ask: a.asksSaltOf(n.ID), Term: a.leads.Load})
 		}
@@ -112,7 +113,7 @@ func (a *App) heardLaunch(s saltpeter.LaunchSight) {
 func (a *App) saltState() string {
 	states := a.masters.States()
 	if len(states) == 0 {
-		return "no Salt connection: no node stands on a Salt master, so ticks are recorded as skipped (start a node on a master's host, or set launcher: local in saltpeter_config to let this host play the machines)"
+		return "no Salt connection: no node stands on a Salt master and no endpoint is given, so ticks are recorded as skipped (start a node on a master's host, write salt_api in saltpeter_config, or set launcher: local in saltpeter_config to let this host play the machines)"
 	}
 	var failing []string
 	for _, s := range states {

@@ -51,8 +51,10 @@ func readSettings(rep *report, m *value) *settings {
 	}
 	r := settingsReader{newReader(rep, m, configKey), s}
 	s.Written = m.written()
+	r.hideSecrets()
 	r.launcher()
 	r.addresses()
+	r.saltAPI()
 	r.times()
 	r.limits()
 	r.sinks()

@@ -10,9 +10,10 @@ const maxShown = 400
 
 // source is the text of one file, cut at YAML's line breaks so that line numbers are those of the parser.
 type source struct {
-	name  string
-	lines []string // without their breaks
-	ends  []string // the break of each line
+	secret map[int]bool // lines that hold a password: no problem shows them
+	name   string
+	lines  []string // without their breaks
+	ends   []string // the break of each line
 }
 
 func newSource(name, text string) *source {
@@ -104,6 +105,9 @@ func byteOffset(line string, chars int) int {
 
 // shown gives the line for the caret, empty where it is too long to help.
 func (p place) shown() string {
+	if p.src != nil && p.src.secret[p.line] {
+		return ""
+	}
 	if p.src == nil {
 		return ""
 	}
@@ -111,4 +115,15 @@ func (p place) shown() string {
 		return l
 	}
 	return ""
+}
+
+// hide keeps the line of a value from being shown.
+func (v *value) hide() {
+	if v.src == nil {
+		return
+	}
+	if v.src.secret == nil {
+		v.src.secret = make(map[int]bool)
+	}
+	v.src.secret[v.line] = true
 }
