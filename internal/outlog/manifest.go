@@ -17,6 +17,8 @@ type Manifest struct {
 	Origin   string        `cbor:"2,keyasint,omitempty"`
 	Segments []SegmentInfo `cbor:"3,keyasint"` // ascending; the last one is the head, which still grows
 	Dropped  uint64        `cbor:"4,keyasint,omitempty"`
+
+	epoch uint64 // Restores of the store that made it, until then
 }
 
 // SegmentInfo describes one segment. Compaction may have joined several: then it stands for No up to Last.

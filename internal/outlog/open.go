@@ -49,6 +49,8 @@ func (s *Store) Restore(m Manifest) error {
 	if err := s.flush(); err != nil {
 		return err
 	}
+	s.filesMu.Lock()
+	defer s.filesMu.Unlock()
 	if err := s.adopt(m); err != nil {
 		return s.fail(err) // files may have been cut
 	}

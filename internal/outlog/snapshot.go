@@ -11,7 +11,7 @@ import (
 func (s *Store) Manifest() Manifest {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	m := Manifest{Version: manifestVersion, Origin: s.opts.Origin, Dropped: s.dropped}
+	m := Manifest{Version: manifestVersion, Origin: s.opts.Origin, Dropped: s.dropped, epoch: s.epoch}
 	m.Segments = make([]SegmentInfo, len(s.segs))
 	for i, g := range s.segs {
 		m.Segments[i] = g.SegmentInfo
@@ -29,12 +29,26 @@ func (s *Store) Sync(m Manifest) error {
 	}
 	s.syncMu.Lock()
 	defer s.syncMu.Unlock()
-	for n, info := range m.Segments {
-		if err := s.syncSegment(info, n < len(m.Segments)-1); err != nil {
+	for n := range m.Segments {
+		if err := s.syncNext(&m, n); err != nil {
 			return err
 		}
 	}
 	return s.syncDir()
+}
+
+// syncNext does one segment of a manifest, which no Restore may take away meanwhile: a file that went with one is no fault of
+// the disk.
+func (s *Store) syncNext(m *Manifest, n int) error {
+	s.filesMu.Lock()
+	defer s.filesMu.Unlock()
+	s.mu.RLock()
+	stale := s.epoch != m.epoch
+	s.mu.RUnlock()
+	if stale {
+		return fmt.Errorf("sync segment %d: %w", m.Segments[n].No, ErrStale)
+	}
+	return s.syncSegment(m.Segments[n], n < len(m.Segments)-1)
 }
 
 func (s *Store) syncDir() error {

@@ -40,8 +40,8 @@ type Store struct {
 	scratch []byte // the writer's
 
 	// syncMu lets one Sync run at a time, supplyMu one Supply. They guard no memory; the writer never takes
-	// them.
-	syncMu, supplyMu sync.Mutex
+	// them. filesMu is held by Sync for each segment, and by Restore: it removes files.
+	syncMu, supplyMu, filesMu sync.Mutex
 
 	// mu guards what follows. Only the writer changes it, but for Supply, Sync and Release.
 	mu       sync.RWMutex
