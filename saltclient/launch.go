@@ -41,6 +41,13 @@ type Starter struct {
 // whole environment of the minion, which then stands in the job cache.
 const startScript = `[ -x "$0" ] || { echo "sp_wrapper is not at $0: salt MINION state.apply saltpeter.wrapper" >&2; exit 127; }; exec "$0" "$@"`
 
+// What each minion fills in itself.
+const (
+	machineWord = `{{ opts['id'] | string | quote }}`
+	keyWord     = `{{ (opts['pki_dir'] ~ '/minion.pem') | quote }}`
+	stateWords  = `{{ (' --state ' ~ opts['` + StateOption + `'] | string | quote) if opts.get('` + StateOption + `') else '' }}`
+)
+
 // errLaunch is under every error about what a launch would carry.
 var errLaunch = errors.New("can't be launched through salt")
 
@@ -69,18 +76,23 @@ func (s *Starter) Publication(launch *saltpeter.Launch, job *saltpeter.Job, wind
 	if s.Module {
 		return &Publication{ID: launch.ID, Function: "saltpeter.launch", Kwargs: c.kwargs()}, nil
 	}
-	return &Publication{ID: launch.ID, Function: "cmd.run_all", Kwargs: map[string]any{
-		"cmd":      c.command(),
+	return &Publication{ID: launch.ID, Function: "cmd.run_all", Kwargs: runAll(c.command(), startLimit)}, nil
+}
+
+// runAll gives the arguments of cmd.run_all for a text of ours.
+func runAll(command string, limit time.Duration) map[string]any {
+	return map[string]any{
+		"cmd":      command,
 		"template": "jinja",
 		// Without a shell Salt splits the text as one would, and expands nothing.
 		"python_shell": false,
 		// Salt wants a shell that is there all the same, and takes the one of whoever started the minion.
 		"shell":   "/bin/sh",
 		"cwd":     "/", // else it is root's home, rendered as a template, too
-		"timeout": int(startLimit / time.Second),
+		"timeout": int(limit / time.Second),
 		// Nothing of it in the minion's log. What the wrapper says is returned: it is why it did not start.
 		"output_loglevel": "quiet",
-	}}, nil
+	}
 }
 
 // check refuses what would arrive as something else, or what no wrapper takes.
@@ -96,13 +108,8 @@ func (c *carried) check() error {
 	if c.window <= 0 {
 		return fmt.Errorf("%w: start window %v", errLaunch, c.window)
 	}
-	if len(c.urls) == 0 || len(c.urls) > maxGateway {
-		return fmt.Errorf("%w: %d gateways (allowed: 1 to %d)", errLaunch, len(c.urls), maxGateway)
-	}
-	for _, u := range c.urls {
-		if err := checkGateway(u); err != nil {
-			return fmt.Errorf("%w: gateway %q %w", errLaunch, u, err)
-		}
+	if err := checkGateways(c.urls); err != nil {
+		return err
 	}
 	if err := checkPath(c.wrapper); err != nil {
 		return fmt.Errorf("%w: wrapper_path %q %w", errLaunch, c.wrapper, err)
@@ -113,6 +120,18 @@ func (c *carried) check() error {
 // plain reports whether a rune means itself to jinja, to whoever splits a command line and in a list with commas.
 func plain(r rune) bool {
 	return r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("-_.:/+=", r))
+}
+
+func checkGateways(urls []string) error {
+	if len(urls) == 0 || len(urls) > maxGateway {
+		return fmt.Errorf("%w: %d gateways (allowed: 1 to %d)", errLaunch, len(urls), maxGateway)
+	}
+	for _, u := range urls {
+		if err := checkGateway(u); err != nil {
+			return fmt.Errorf("%w: gateway %q %w", errLaunch, u, err)
+		}
+	}
+	return nil
 }
 
 func checkGateway(text string) error {
@@ -147,13 +166,13 @@ func checkPath(text string) error {
 // shlex.quote in every supported version of Salt, which undoes it by shlex.split.
 func (c *carried) command() string {
 	words := []string{
-		"/bin/sh -c", quote(startScript), quote(c.wrapper), "launch", "--id", c.id, "--machine", `{{ opts['id'] | string | quote }}`, "--cluster", c.cluster,
+		"/bin/sh -c", quote(startScript), quote(c.wrapper), "launch", "--id", c.id, "--machine", machineWord, "--cluster", c.cluster,
 		"--urls", quote(strings.Join(c.urls, ",")), "--token", quote(c.token), "--pin", c.pin, "--window", c.window.String(), "--identity", c.identity,
 	}
 	if c.identity == saltpeter.IdentitySaltKey {
-		words = append(words, "--key", `{{ (opts['pki_dir'] ~ '/minion.pem') | quote }}`)
+		words = append(words, "--key", keyWord)
 	}
-	return strings.Join(words, " ") + `{{ (' --state ' ~ opts['` + StateOption + `'] | string | quote) if opts.get('` + StateOption + `') else '' }}`
+	return strings.Join(words, " ") + stateWords
 }
 
 // kwargs gives the arguments of the execution module.

@@ -98,8 +98,16 @@ func loadFileKey(block *pem.Block) (prover, error) {
 	return func(transcript []byte) (*wire.Proof, error) { return wire.ProveByFile(private, transcript), nil }, nil
 }
 
-// loadSaltKey reads a minion's key as Salt's versions write it: PKCS 1, or PKCS 8.
 func loadSaltKey(block *pem.Block) (prover, error) {
+	private, err := parseSaltKey(block)
+	if err != nil {
+		return nil, err
+	}
+	return func(transcript []byte) (*wire.Proof, error) { return wire.ProveBySalt(private, transcript) }, nil
+}
+
+// parseSaltKey reads a minion's key as Salt's versions write it: PKCS 1, or PKCS 8.
+func parseSaltKey(block *pem.Block) (*rsa.PrivateKey, error) {
 	var key any
 	var err error
 	switch {
@@ -122,5 +130,5 @@ func loadSaltKey(block *pem.Block) (prover, error) {
 	if bits := private.N.BitLen(); bits < wire.MinSaltKeyBits {
 		return nil, fmt.Errorf("is an RSA key of %d bits (allowed: %d and more)", bits, wire.MinSaltKeyBits)
 	}
-	return func(transcript []byte) (*wire.Proof, error) { return wire.ProveBySalt(private, transcript) }, nil
+	return private, nil
 }

@@ -18,6 +18,7 @@ const (
 	modeLaunch  = "launch"  // checks its arguments, starts the next, ends
 	modeRun     = "run"     // detached: asks, runs, reports
 	modeChild   = "child"   // waits to become a command
+	modeCheck   = "check"   // tells whether a wrapper could work here
 	modeVersion = "version" // tells its version
 )
 
@@ -34,7 +35,7 @@ type Streams struct {
 // Main is the program. It gives the exit code, 0 or 1: what became of a command is told over the wire only.
 func Main(args []string, version string, std Streams) int {
 	if len(args) < 2 {
-		fmt.Fprintln(std.Err, "usage: sp_wrapper launch --id ID --machine MACHINE --cluster UUID --urls wss://…,… --token TOKEN --pin HEX | sp_wrapper version")
+		fmt.Fprintln(std.Err, "usage: sp_wrapper launch --id ID --machine MACHINE --cluster UUID --urls wss://…,… --token TOKEN --pin HEX | sp_wrapper check … | sp_wrapper version")
 		return exitFailed
 	}
 	var err error
@@ -45,10 +46,12 @@ func Main(args []string, version string, std Streams) int {
 		err = run(args[2:], version)
 	case modeChild:
 		return child(bootTime)
+	case modeCheck:
+		err = check(args[2:], version, std)
 	case modeVersion:
 		fmt.Fprintf(std.Out, "sp_wrapper %s\n", version)
 	default:
-		err = fmt.Errorf("unknown command %q (allowed: launch, version)", args[1])
+		err = fmt.Errorf("unknown command %q (allowed: launch, check, version)", args[1])
 	}
 	if err != nil {
 		fmt.Fprintln(std.Err, "sp_wrapper:", err)
