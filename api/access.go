@@ -44,7 +44,7 @@ var rights = [...]Right{
 	accessStart:       {"start runs", saltpeter.RoleOperator},
 	accessKill:        {"kill runs", saltpeter.RoleOperator},
 	accessMaintenance: {"begin and end maintenance, pause and resume jobs", saltpeter.RoleOperator},
-	accessDiagnose:    {"ask machines who is up", saltpeter.RoleOperator},
+	accessDiagnose:    {"ask machines who is up, and have them checked by doctor", saltpeter.RoleOperator},
 	accessTokens:      {"list, create and revoke tokens", saltpeter.RoleAdmin},
 	accessCluster:     {"change the cluster: members, leadership, configuration, snapshots, and all else", saltpeter.RoleAdmin},
 }

@@ -8,10 +8,15 @@ import (
 	"github.com/syscollective/saltpeter"
 )
 
+// maxDiagnosed is how many machines one diagnosis looks at.
+const maxDiagnosed = 100
+
 // Reach is what the API asks about the way to machines. Errors that people may see are *saltpeter.Error.
 type Reach interface {
 	// Match gives the machines that an expression matches now, by the launcher. With ping they are asked who is up.
 	Match(ctx context.Context, kind string, targets []string, ping bool) (Matched, error)
+	// Diagnose looks for what is wrong on the way to machines, in general and with those named.
+	Diagnose(ctx context.Context, machines []string) (Health, error)
 }
 
 // Matched is the machines that an expression matches.
@@ -55,6 +60,7 @@ func (s *Server) reachRoutes() map[string]map[string]route {
 			http.MethodPost: {handle: (*call).pingTargets, access: accessDiagnose},
 		},
 		"targets": {http.MethodPost: {handle: (*call).matchTargets, access: accessRead}},
+		"doctor":  {http.MethodPost: {handle: (*call).diagnose, access: accessDiagnose}},
 	}
 }
 
@@ -134,6 +140,26 @@ func (c *call) matchTargets() error {
 		return fieldError("target_type", "is not a target type", "glob, list, compound, …")
 	}
 	got, err := c.s.reach.Match(c.r.Context(), kind, targets, false)
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, got)
+}
+
+// diagnose looks for what is wrong between this node, Salt and machines.
+func (c *call) diagnose() error {
+	var machines []string
+	if err := c.body(fields{"machines": &machines}); err != nil {
+		return err
+	}
+	machines, err := checkMachines(machines)
+	if err != nil {
+		return err
+	}
+	if len(machines) > maxDiagnosed {
+		return fieldError("machines", "names too many", "at most 100 at a time")
+	}
+	got, err := c.s.reach.Diagnose(c.r.Context(), machines)
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,7 @@ type Seams struct {
 	Memory   *cluster.Memory                                          // holds the raft log
 	Listen   func(what, addr string) (net.Listener, error)            // what: "node", "api", "wrapper"; nil listener = not served
 	Dial     func(ctx context.Context, addr string) (net.Conn, error) // to other nodes
+	Lookup   func(ctx context.Context, host string) ([]string, error) // of names, in place of this host's resolver
 	Identity wsgateway.Identity
 	SaltKey  wsgateway.ReadKey              // in place of asking the masters
 	Gossip   Gossip                         // with Listen, none if nil

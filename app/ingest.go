@@ -23,6 +23,7 @@ const (
 	askChange   // a change that a person or a node asks for: see control.go
 	askRemove   // a member
 	askTransfer // leadership
+	askDoctor   // see doctor.go
 )
 
 // answer is what comes back from the leader: a body, or an error for people.
@@ -55,6 +56,8 @@ func (a *App) serveLeader(ctx context.Context, kind byte, payload []byte) ([]byt
 		return serve(ctx, payload, a.removeMember)
 	case askTransfer:
 		return serve(ctx, payload, a.transferLeader)
+	case askDoctor:
+		return serve(ctx, payload, a.diagnoseMachines)
 	default:
 		return nil, fmt.Errorf("request kind %d", kind)
 	}

@@ -42,7 +42,7 @@ func (r reach) Match(ctx context.Context, kind string, targets []string, ping bo
 	}
 	up, err := pinged(ctx, l, &out)
 	if err != nil {
-		return api.Matched{}, saltpeter.Errorf(saltpeter.CodeUnavailable, "who is up can't be asked: %w", err).WithHint("see: spctl status")
+		return api.Matched{}, saltpeter.Errorf(saltpeter.CodeUnavailable, "who is up can't be asked: %w", err).WithHint("see: spctl doctor")
 	}
 	for i := range out.Machines {
 		m := &out.Machines[i]
@@ -120,5 +120,5 @@ func (r reach) look(ctx context.Context, out *api.Matched) error {
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 func noMaster(why string) error {
-	return saltpeter.Errorf(saltpeter.CodeUnavailable, "no Salt master could say: %s", why).WithHint("see: spctl status")
+	return saltpeter.Errorf(saltpeter.CodeUnavailable, "no Salt master could say: %s", why).WithHint("see: spctl doctor")
 }

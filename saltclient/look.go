@@ -83,12 +83,18 @@ func (m *Masters) each(f func(*way)) {
 	g.Wait()
 }
 
+// Reply is what a machine returned to a question.
+type Reply struct {
+	Return
+	After time.Duration // since it was asked, as far as it was noticed
+}
+
 // Ask publishes a question to machines through every master, since each machine may listen to another one and does a job
 // that it gets twice only once, and gives what they returned, by machine: when all have, or at ctx's deadline. Its error says that
 // nothing was published.
-func (m *Masters) Ask(ctx context.Context, p Publication, machines []string) (map[string]Return, error) {
+func (m *Masters) Ask(ctx context.Context, p Publication, machines []string) (map[string]Reply, error) {
 	p.Target = Expression{Type: "list", Text: machines}
-	a := asking{ctx: ctx, publication: &p, got: make(map[string]Return, len(machines))}
+	a := asking{publication: &p, began: time.Now(), got: make(map[string]Reply, len(machines))}
 	a.ctx, a.end = context.WithCancel(ctx)
 	defer a.end()
 	m.each(a.through)
@@ -106,9 +112,10 @@ type asking struct {
 	ctx         context.Context //nolint:containedctx // of one call; ends early when all have returned
 	end         context.CancelFunc
 	publication *Publication
+	began       time.Time
 
 	mu        sync.Mutex // guards the following
-	got       map[string]Return
+	got       map[string]Reply
 	published bool
 	errs      []error
 }
@@ -150,7 +157,7 @@ func (a *asking) take(got []Return) {
 	defer a.mu.Unlock()
 	for _, r := range got {
 		if _, known := a.got[r.Minion]; !known && slices.Contains(a.publication.Target.Text, r.Minion) {
-			a.got[r.Minion] = r
+			a.got[r.Minion] = Reply{r, time.Since(a.began)}
 		}
 	}
 	if len(a.got) == len(a.publication.Target.Text) {

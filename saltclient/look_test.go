@@ -87,7 +87,7 @@ func TestAsk(t *testing.T) {
 		one, two, dead := fleet.Master("one"), fleet.Master("two"), fleet.Master("dead")
 		dead.Fail(salttest.Fault{Err: saltclient.ErrUnreachable})
 		m := mastersOf(one, two, dead)
-		ask := func(id saltpeter.LaunchID, machines ...string) (map[string]saltclient.Return, time.Duration, error) {
+		ask := func(id saltpeter.LaunchID, machines ...string) (map[string]saltclient.Reply, time.Duration, error) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			began := time.Now()
@@ -95,7 +95,7 @@ func TestAsk(t *testing.T) {
 			return got, time.Since(began), err
 		}
 		got, took, err := ask(1, "a", "b", "c")
-		if err != nil || len(got) != 3 || got["b"].Stdout != "f" || took > 4*time.Second {
+		if err != nil || len(got) != 3 || got["b"].Stdout != "f" || got["b"].After < 3*time.Second || got["a"].After > time.Second || took > 4*time.Second {
 			t.Errorf("%v after %s, %v", got, took, err)
 		}
 		for minion, times := range fleet.Executions(1) {

@@ -35,6 +35,7 @@ type MasterState struct {
 	Name     string
 	Health   Health    // of the last answer; zero before the first
 	Failing  string    // why it doesn't work; empty = it does
+	Err      error     // that it fails with, one of the classes; nil where it works
 	Since    time.Time // since when it is so
 	Waiting  int       // calls that wait for its limits
 	InFlight int
@@ -179,7 +180,7 @@ func (w *way) state() MasterState {
 	defer w.mu.Unlock()
 	s := MasterState{Name: w.master.Name(), Health: w.health, Since: w.since, Waiting: w.waiting, InFlight: len(w.slots) + len(w.reads)}
 	if w.err != nil {
-		s.Failing = w.err.Error()
+		s.Failing, s.Err = w.err.Error(), w.err
 	}
 	return s
 }

@@ -25,3 +25,9 @@ func (c *Client) Match(ctx context.Context, kind string, targets []string) (Answ
 	body := map[string]any{"target_type": kind, "targets": targets}
 	return call[api.Matched](ctx, c, request{method: http.MethodPost, path: "targets", body: body})
 }
+
+// Doctor tells what is wrong between the node that answers, Salt and machines.
+func (c *Client) Doctor(ctx context.Context, machines []string) (Answer[api.Health], error) {
+	body := map[string]any{"machines": machines}
+	return call[api.Health](ctx, c, request{method: http.MethodPost, path: "doctor", body: body, wait: diagnoseWait})
+}

@@ -81,7 +81,7 @@ func (c *cli) root() *cobra.Command {
 	flags.StringVar(&c.color, "color", c.color, "auto, always or never (NO_COLOR, CLICOLOR_FORCE)")
 	flags.StringVar(&c.timeout, "timeout", "", "give up after this time, as 90, 90s or 5m (30s; no limit while following)")
 	root.AddCommand(c.statusCommand(), c.jobsCommand(), c.startCommand(), c.runsCommand(), c.logsCommand(), c.eventsCommand(), c.killCommand(),
-		c.maintenanceCommand(), c.clusterCommand(), c.snapshotCommand(), c.tokenCommand(), c.whoamiCommand(), c.keygenCommand(), c.configCommand(), c.versionCommand())
+		c.maintenanceCommand(), c.doctorCommand(), c.clusterCommand(), c.snapshotCommand(), c.tokenCommand(), c.whoamiCommand(), c.keygenCommand(), c.configCommand(), c.versionCommand())
 	return root
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -22,7 +23,7 @@ func (fakeReach) Match(_ context.Context, kind string, targets []string, ping bo
 		return out, saltpeter.Errorf(saltpeter.CodeConfig, "nodegroup: %s: salt01: target expression is not understood by salt: unknown nodegroup", targets[0]).
 			WithHint("correct targets or target_type of the job")
 	case kind == "range":
-		return out, saltpeter.Errorf(saltpeter.CodeUnavailable, "no Salt master could say: no Salt master is known").WithHint("see: spctl status")
+		return out, saltpeter.Errorf(saltpeter.CodeUnavailable, "no Salt master could say: no Salt master is known").WithHint("see: spctl doctor")
 	case slices.Contains(targets, "nothing*"):
 		return out, nil
 	}
@@ -34,6 +35,17 @@ func (fakeReach) Match(_ context.Context, kind string, targets []string, ping bo
 		out.Machines[0].Up, out.Machines[1].Up, out.Machines[2].Up = &yes, &no, &no
 	}
 	return out, nil
+}
+
+func (fakeReach) Diagnose(_ context.Context, machines []string) (api.Health, error) {
+	if len(machines) == 0 {
+		return api.Health{Healthy: true, Checks: []api.Check{{Level: api.LevelOK, Check: "master", Text: "salt01 answers"}}}, nil
+	}
+	return api.Health{Checks: []api.Check{
+		{Level: api.LevelFail, Check: "wrapper", Machine: "web-12", Text: "minion web-12 answered ping but sp_wrapper is missing (exit 127)", Hint: "install with: salt 'web-12' state.apply saltpeter.wrapper"},
+		{Level: api.LevelWarn, Check: "clock", Node: "sp-1", Text: "1.8s off the leader's (limit 1s)", Hint: "check NTP on it and on the leader"},
+		{Level: api.LevelOK, Check: "ping", Machine: "web-12", Text: "answers"},
+	}}, nil
 }
 
 // reachServer gives the address of a node with that reach, and its scene with jobs for it.
@@ -89,4 +101,37 @@ func TestTargetsCommand(t *testing.T) {
 			apitest.Golden(t, name+".golden", screen(code, out, errs, args))
 		})
 	}
+}
+
+func TestDoctorCommand(t *testing.T) {
+	n, addr := reachServer(t)
+	tests := map[string]struct {
+		args string
+		code int
+	}{
+		"doctor":         {"doctor", 0},
+		"doctor-machine": {"doctor web-12", exitFailed},
+		"doctor-json":    {"doctor web-12 -o json", exitFailed},
+		"doctor-many":    {"doctor" + manyMachines(101), exitUsage},
+		"doctor-help":    {"doctor --help", 0},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			args := strings.Fields(tt.args)
+			code, out, errs := spctl(t.Context(), n, addr, nil, args...)
+			if code != tt.code {
+				t.Errorf("exit code %d, want %d", code, tt.code)
+			}
+			apitest.Golden(t, name+".golden", screen(code, out, errs, args))
+		})
+	}
+}
+
+// manyMachines names n machines.
+func manyMachines(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, " m%d", i)
+	}
+	return b.String()
 }
