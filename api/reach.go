@@ -134,8 +134,6 @@ func (c *call) matchTargets() error {
 	switch {
 	case len(targets) == 0:
 		return fieldError("targets", "is missing", "want a list of texts")
-	case len(targets) > maxMachines:
-		return fieldError("targets", "is too long", "at most 10000 texts")
 	case kind == "" || strings.TrimSpace(kind) != kind:
 		return fieldError("target_type", "is not a target type", "glob, list, compound, …")
 	}

@@ -81,8 +81,8 @@ func (a *App) diagnoseWay(ctx context.Context, f *findings) {
 // masters judges the ways to Salt.
 func (f *findings) masters(states []saltclient.MasterState) {
 	if len(states) == 0 {
-		f.add(api.LevelFail, "launcher", "", "start a node on a master's host, or set launcher: local in saltpeter_config to let this host play the machines",
-			"no node stands on a Salt master: nothing can be started")
+		f.add(api.LevelFail, "launcher", "", "start a node on a master's host, write salt_api in saltpeter_config, or set launcher: local there to let this host play the machines",
+			"no node stands on a Salt master and no endpoint is given: nothing can be started")
 		return
 	}
 	works := slices.ContainsFunc(states, func(s saltclient.MasterState) bool { return s.Err == nil })
@@ -108,18 +108,18 @@ func (f *findings) master(name string, h *saltclient.Health) {
 	if why := brokenSalt[h.Version]; why != "" {
 		f.add(api.LevelWarn, "master", "", "upgrade to 3008.2 or newer", "%s runs Salt %s, which is known to be broken: %s", name, h.Version, why)
 	}
-	if !h.Filtered && h.Minions > unfilteredMinions {
+	if !h.Filtered && h.Minions > unfilteredMinions && h.Version != "" { // a master that may not tell its version doesn't tell this either
 		f.add(api.LevelWarn, "master", "", "set zmq_filtering: True on the master and on all minions, and restart them",
 			"%s sends every publish to all of its %d minions (zmq_filtering is off)", name, h.Minions)
 	}
-	if h.Minions == 0 {
+	if h.Minions == 0 && h.Notes == "" { // the notes say where it can't be counted
 		f.add(api.LevelWarn, "master", "", "accept the minions' keys: salt-key -L, salt-key -a MINION", "%s has accepted no key", name)
 	}
 	if h.Notes != "" {
 		f.add(api.LevelWarn, "master", "", "", "%s: %s", name, h.Notes)
 	}
 	if len(*f) == before {
-		f.add(api.LevelOK, "master", "", "", "%s answers in %s: Salt %s, %d accepted keys", name, h.Took.Round(time.Millisecond), h.Version, h.Minions)
+		f.add(api.LevelOK, "master", "", "", "%s answers in %s: Salt %s, %d accepted keys", name, h.Took.Round(time.Millisecond), cmp.Or(h.Version, "of unknown version"), h.Minions)
 	}
 }
 

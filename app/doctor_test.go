@@ -192,7 +192,7 @@ func TestDoctorWithoutMaster(t *testing.T) {
 		if err != nil || h.Healthy {
 			t.Fatalf("%+v, %v", h, err)
 		}
-		wants(t, found(&h, ""), "fail launcher: no node stands on a Salt master")
+		wants(t, found(&h, ""), "fail launcher: no node stands on a Salt master and no endpoint is given")
 	})
 }
 

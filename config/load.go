@@ -38,6 +38,8 @@ type Result struct {
 	Digest      string              // hexadecimal SHA-256 over names and contents; empty where the directory can't be read
 	Files       []string            // names, sorted
 	Counts      Counts
+
+	targets map[string]place // of the jobs' targets, by name
 }
 
 // Counts are the figures of the summary.
@@ -51,6 +53,22 @@ type Counts struct {
 
 // OK reports whether the files may go into force.
 func (r *Result) OK() bool { return r.Counts.Errors == 0 }
+
+// AddTarget adds a problem that somebody else has found with a job's targets, at their place.
+func (r *Result) AddTarget(job, level, message, hint string) {
+	var more report
+	more.add(level, r.targets[job], join(job, "targets"), hint, message)
+	r.Problems = append(r.Problems, more.problems...)
+	sortProblems(r.Problems)
+	r.count()
+}
+
+// count counts the problems by level.
+func (r *Result) count() {
+	r.Counts.Errors = count(r.Problems, LevelError)
+	r.Counts.Warnings = count(r.Problems, LevelWarning)
+	r.Counts.Notes = count(r.Problems, LevelNote)
+}
 
 // Load reads every *.yaml directly in a directory. It always gives a Result; what is wrong is among its problems.
 func Load(dir string) *Result {
@@ -83,9 +101,7 @@ func loadFiles(files []File, problems []saltpeter.Problem) *Result {
 	}
 	sortProblems(r.Problems)
 	r.Counts.Files = len(files)
-	r.Counts.Errors = count(r.Problems, LevelError)
-	r.Counts.Warnings = count(r.Problems, LevelWarning)
-	r.Counts.Notes = count(r.Problems, LevelNote)
+	r.count()
 	return r
 }
 

@@ -142,12 +142,15 @@ func (l *loader) nameOK(f field) bool {
 // result reads settings, maintenance and jobs.
 func (l *loader) result() *Result {
 	s := readSettings(&l.report, l.mergedConfig())
-	out := &Result{Settings: s.Settings, Maintenance: readMaintenance(&l.report, l.maintenance)}
+	out := &Result{Settings: s.Settings, Maintenance: readMaintenance(&l.report, l.maintenance), targets: make(map[string]place, len(l.jobs))}
 	for _, f := range l.jobs {
 		before := l.errors
 		job := readJob(&l.report, f, s, l.compiler)
 		if l.errors == before {
 			out.Jobs = append(out.Jobs, job)
+			if targets, ok := f.val.field("targets"); ok {
+				out.targets[job.Name] = targets.at()
+			}
 		}
 	}
 	slices.SortFunc(out.Jobs, func(a, b *saltpeter.Job) int { return strings.Compare(a.Name, b.Name) })

@@ -22,24 +22,40 @@ func (c *cli) configCommand() *cobra.Command {
 		Args:  c.noCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(&cobra.Command{
+	cmd.AddCommand(c.configCheckCommand())
+	return cmd
+}
+
+func (c *cli) configCheckCommand() *cobra.Command {
+	var online bool
+	cmd := &cobra.Command{
 		Use:   "check [DIR]",
 		Short: "Check the *.yaml files of a directory (/etc/saltpeter); needs no node",
-		Long:  "Check the *.yaml files of a directory (/etc/saltpeter) without a node. The exit code is 8 if they could not go into force.",
-		Args:  between(0, "DIR"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		Long: "Check the *.yaml files of a directory (/etc/saltpeter) without a node. The exit code is 8 if they could not go into force.\n\n" +
+			"With --online a node has its launcher match every job's targets too: an unknown nodegroup or a malformed compound is an error, " +
+			"an expression that matches no machine, or a list with a machine that nobody knows, a warning.",
+		Args: between(0, "DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := "/etc/saltpeter"
 			if len(args) == 1 {
 				dir = args[0]
 			}
-			return c.checkConfig(dir)
+			result := config.Load(dir)
+			if online {
+				ctx, cancel := c.within(cmd.Context())
+				defer cancel()
+				if err := c.checkTargets(ctx, result); err != nil {
+					return err
+				}
+			}
+			return c.showChecked(result)
 		},
-	})
+	}
+	cmd.Flags().BoolVar(&online, "online", false, "ask a node what the jobs' targets match")
 	return cmd
 }
 
-func (c *cli) checkConfig(dir string) error {
-	result := config.Load(dir)
+func (c *cli) showChecked(result *config.Result) error {
 	var err error
 	if c.json() {
 		err = c.printValue(checked{

@@ -135,3 +135,26 @@ func manyMachines(n int) string {
 	}
 	return b.String()
 }
+
+func TestConfigCheckOnline(t *testing.T) {
+	n, addr := reachServer(t)
+	tests := map[string]struct {
+		args string
+		code int
+	}{
+		"config-online":           {"config check --online testdata/config/online", exitInvalidConfig},
+		"config-online-json":      {"config check --online testdata/config/online -o json", exitInvalidConfig},
+		"config-online-no-master": {"config check --online testdata/config/range", exitUnreachable},
+		"config-offline":          {"config check testdata/config/online", 0},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			args := strings.Fields(tt.args)
+			code, out, errs := spctl(t.Context(), n, addr, nil, args...)
+			if code != tt.code {
+				t.Errorf("exit code %d, want %d", code, tt.code)
+			}
+			apitest.Golden(t, name+".golden", screen(code, out, errs, args))
+		})
+	}
+}
