@@ -89,9 +89,10 @@ func TestFeedThroughCrashes(t *testing.T) {
 				}
 			},
 			"snapshot": func(t *rapid.T) {
-				m := viaCBOR(t, f.Manifest())
+				m := f.Manifest()
 				must(t, f.Sync(m))
 				must(t, f.Release(m))
+				m = viaCBOR(t, m)
 				durable, snapAt = &m, next
 			},
 			"crash": func(t *rapid.T) {

@@ -384,8 +384,9 @@ func TestNodeFedBySnapshot(t *testing.T) {
 			supplied++
 			run(rapid.IntRange(0, 5).Draw(t, "meanwhile"), a, b)
 			if rapid.IntRange(0, 4).Draw(t, "restart") == 0 {
-				own := viaCBOR(t, b.Manifest())
+				own := b.Manifest()
 				must(t, b.Sync(own))
+				own = viaCBOR(t, own)
 				disk.Crash()
 				b, err = Open(disk, dir, opts, &own)
 				must(t, err)

@@ -86,8 +86,9 @@ func TestMissingOutlivesACrash(t *testing.T) {
 		must(t, s.Append(Key{5, 1}, data(1, 100)))
 	}
 	m[Key{5, 1}] = []Frame{data(1, 100)}
-	own := viaCBOR(t, b.Manifest())
+	own := b.Manifest()
 	must(t, b.Sync(own))
+	own = viaCBOR(t, own)
 	disk.Crash()
 	opts := testOpts
 	opts.Origin = "b"

@@ -19,7 +19,7 @@ func (s *Store) Manifest() Manifest {
 	return m
 }
 
-// Sync makes durable all that the manifest, one of this store's own, names. A snapshot with the manifest may be
+// Sync makes durable all that the manifest names, one that this store's Manifest gave. A snapshot with the manifest may be
 // written only after that. It runs beside the writer. A sealed segment is read once here, checked and given its index
 // file, so that a snapshot never covers what can't be read back (the error is then ErrCorrupt or ErrMismatch; the log
 // still has the data). ErrStale means that a Restore came between.
