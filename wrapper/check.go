@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"sync"
 	"syscall"
@@ -174,12 +175,12 @@ func dialAll(ctx context.Context, d Dialer, urls []string, cluster string) []wir
 }
 
 // dialCheck dials one and waits for its challenge, like a session's race.
-func dialCheck(ctx context.Context, d Dialer, url, cluster string) wire.DialCheck {
+func dialCheck(ctx context.Context, d Dialer, gateway, cluster string) wire.DialCheck {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, checkDial)
 	defer cancel()
 	otherCluster := false
-	r := dialOne(ctx, d, url, func(m *wire.Message) error {
+	r := dialOne(ctx, d, gateway, func(m *wire.Message) error {
 		want := cluster
 		if want == "" {
 			want = m.Cluster
@@ -187,11 +188,11 @@ func dialCheck(ctx context.Context, d Dialer, url, cluster string) wire.DialChec
 		otherCluster = m.Cluster != want
 		return wantChallenge(m, want)
 	})
-	out := wire.DialCheck{URL: url, Result: wire.DialOK}
+	out := wire.DialCheck{URL: gateway, Result: wire.DialOK}
 	if r.err == nil {
 		r.link.Close()
 	} else {
-		out.Detail = r.err.Error()
+		out.Detail = causeOf(r.err).Error()
 		out.Result = dialResult(r.err)
 		if otherCluster {
 			out.Result = wire.DialCluster
@@ -199,6 +200,14 @@ func dialCheck(ctx context.Context, d Dialer, url, cluster string) wire.DialChec
 	}
 	out.Millis = time.Since(began).Milliseconds()
 	return out
+}
+
+// causeOf leaves out what the libraries were doing when it failed: who reads it knows.
+func causeOf(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
 }
 
 // dialResult names a failure.

@@ -63,7 +63,7 @@ func TestCheckGateways(t *testing.T) {
 				t.Fatalf("code %d: %+v, %s", code, got, errs)
 			}
 			for i, want := range tt.want {
-				if r := got.Gateways[i]; r.Result != want || (r.Detail == "") != (want == wire.DialOK) {
+				if r := got.Gateways[i]; r.Result != want || (r.Detail == "") != (want == wire.DialOK) || strings.Contains(r.Detail, "https://") {
 					t.Errorf("%+v, want %s", r, want)
 				}
 			}

@@ -101,8 +101,8 @@ func (m *checkedMatch) report(result *config.Result, job string) {
 	case len(m.matched.Machines) == 0:
 		result.AddTarget(job, config.LevelWarning, "matches no machine now", "a run would end as no-targets")
 	case len(unknown) > namedUnknown:
-		result.AddTarget(job, config.LevelWarning, fmt.Sprintf("%s and %d more are unknown: no master has accepted their keys", strings.Join(unknown[:namedUnknown], ", "), len(unknown)-namedUnknown), "")
+		result.AddTarget(job, config.LevelWarning, fmt.Sprintf("%s and %d more: %s", strings.Join(unknown[:namedUnknown], ", "), len(unknown)-namedUnknown, unknownText(m.matched.Launcher)), "")
 	case len(unknown) > 0:
-		result.AddTarget(job, config.LevelWarning, strings.Join(unknown, ", ")+" unknown: no master has accepted a key", "")
+		result.AddTarget(job, config.LevelWarning, strings.Join(unknown, ", ")+": "+unknownText(m.matched.Launcher), "")
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/syscollective/saltpeter"
 	"github.com/syscollective/saltpeter/api"
 	"github.com/syscollective/saltpeter/api/client"
 )
@@ -57,7 +58,7 @@ func (c *cli) showTargets(t *api.JobTargets) error {
 
 // targetTable lists the machines; a column that says nothing is left out.
 func targetTable(t *api.JobTargets) *table {
-	salt := t.Launcher == "salt"
+	salt := t.Launcher == saltpeter.LauncherSalt
 	out := &table{head: []string{"MACHINE"}}
 	if salt {
 		out.head = append(out.head, "MASTER")
@@ -92,14 +93,18 @@ func upCell(up *bool) cell {
 }
 
 func targetNote(t *api.JobTargets, m *api.MatchedMachine) cell {
-	switch {
-	case m.Known:
+	if m.Known {
 		return cell{m.Maintenance, yellow}
-	case t.Launcher == "salt":
-		return cell{"unknown: no master has accepted a key", red}
-	default:
-		return cell{"unknown: this host does not play it", red}
 	}
+	return cell{unknownText(t.Launcher), red}
+}
+
+// unknownText says why a machine is unknown to a launcher.
+func unknownText(launcher string) string {
+	if launcher == saltpeter.LauncherSalt {
+		return "unknown: no master has accepted a key"
+	}
+	return "unknown: this host does not play it"
 }
 
 // targetSummary says what is matched, and what a run would take of it.
