@@ -1,6 +1,7 @@
 package saltclient
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,5 +42,24 @@ func TestCheckupRefuses(t *testing.T) {
 		if p, err := c.Publication(); err == nil {
 			t.Errorf("%s: %+v", name, p)
 		}
+	}
+}
+
+// One text has each minion check its own key and directory.
+func TestCheckupRendered(t *testing.T) {
+	p, err := testCheckup().Publication()
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := []map[string]any{{"id": "it's", "pki_dir": "/etc/a b"}, {"id": "$(id)", "pki_dir": "/p", "sp_wrapper_state": "/var/x y"}}
+	got := argvs(t, p.Kwargs["cmd"].(string), opts)
+	begin := []string{"/bin/sh", "-c", startScript, "/opt/sp wrapper", "check", "--json", "--machine"}
+	reach := []string{"--cluster", "0b7e5c1e", "--urls", "wss://10.0.0.1:8889", "--pin", launchPin, "--key"}
+	want := [][]string{
+		slices.Concat(begin, []string{"it's"}, reach, []string{"/etc/a b/minion.pem"}),
+		slices.Concat(begin, []string{"$(id)"}, reach, []string{"/p/minion.pem", "--state", "/var/x y"}),
+	}
+	if !slices.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }

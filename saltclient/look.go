@@ -9,8 +9,12 @@ import (
 	"time"
 )
 
-// returnsEvery is how often masters are asked for what came back of a question.
-const returnsEvery = 250 * time.Millisecond
+// Masters are asked for what came back of a question after returnsSoon, then less and less often: behind salt-api each time
+// costs the master a process.
+const (
+	returnsSoon   = 250 * time.Millisecond
+	returnsRarest = 2 * time.Second
+)
 
 // Sight is one machine that an expression matches.
 type Sight struct {
@@ -139,7 +143,7 @@ func (a *asking) through(w *way) {
 	if err != nil && !errors.Is(err, ErrDoubtful) {
 		return
 	}
-	for pause(a.ctx, returnsEvery) {
+	for wait := returnsSoon; pause(a.ctx, wait); wait = min(2*wait, returnsRarest) {
 		var got []Return
 		err := w.call(a.ctx, callLimit, 0, func(ctx context.Context) (err error) {
 			got, err = w.get().Returns(ctx, p.ID)
