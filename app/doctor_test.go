@@ -198,6 +198,7 @@ func TestDoctorWithoutMaster(t *testing.T) {
 
 func TestDoctorWhereThisHostPlays(t *testing.T) {
 	inThree(t, nil, func(w *three) {
+		time.Sleep(15 * time.Second) // the files are in force
 		lead := w.leader()
 		played := localMachines(lead.machine.View().Settings())[0]
 		h, err := reach{lead}.Diagnose(context.Background(), []string{played, "ghost"})

@@ -95,6 +95,7 @@ func TestMatchWithoutMaster(t *testing.T) {
 
 func TestMatchOnMachinesOfThisHost(t *testing.T) {
 	inThree(t, nil, func(w *three) {
+		time.Sleep(15 * time.Second) // the files are in force
 		r := reach{w.leader()}
 		played := localMachines(w.leader().machine.View().Settings())
 		got, err := r.Match(context.Background(), "list", []string{played[0], "ghost"}, true)
