@@ -58,8 +58,20 @@ func ownMaster(a *App) (SaltMaster, error) {
 	}), nil
 }
 
-// runSalt serves this host's master and watches all.
+// runSalt serves this host's master and watches all, from when the settings in force first name Salt: where hosts play the
+// machines, a master that one of them has is no business of ours.
 func (a *App) runSalt(ctx context.Context) error {
+	for {
+		changed := a.changes.next()
+		if rev := a.machine.View().Revision(); rev.Number > 0 && rev.Settings.Launcher == saltpeter.LauncherSalt {
+			break
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	if a.ownMaster != nil {
 		g.Go(func() error { return a.ownMaster.Run(ctx) })

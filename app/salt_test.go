@@ -20,12 +20,26 @@ type playedMaster struct {
 	mu   sync.Mutex // guards the following
 	down bool
 	ids  []saltpeter.LaunchID
+	ran  int // calls of Run
 }
 
 var errPlayedDown = fmt.Errorf("%w: played", saltclient.ErrUnreachable)
 
-func (m *playedMaster) Run(ctx context.Context) error { <-ctx.Done(); return nil }
-func (m *playedMaster) Name() string                  { return m.name }
+func (m *playedMaster) Name() string { return m.name }
+
+func (m *playedMaster) Run(ctx context.Context) error {
+	m.mu.Lock()
+	m.ran++
+	m.mu.Unlock()
+	<-ctx.Done()
+	return nil
+}
+
+func (m *playedMaster) runs() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ran
+}
 
 func (m *playedMaster) state() error {
 	m.mu.Lock()
@@ -227,6 +241,32 @@ func TestOlderTermDoesNotPublish(t *testing.T) {
 		before = len(masters[follower].published())
 		if _, err := remote.Publish(context.Background(), p); !errors.Is(err, saltclient.ErrUnreachable) || len(masters[follower].published()) != before {
 			t.Errorf("published for a deposed leader: %v", err)
+		}
+	})
+}
+
+// A master on a host that plays the machines is left alone until the settings name Salt.
+func TestMasterIsLeftAloneWhereHostsPlayTheMachines(t *testing.T) {
+	inThreeWithSalt(t, []string{"a", "b", "c"}, func(w *three, masters map[string]*playedMaster) {
+		if n := masters["a"].runs(); n != 1 {
+			t.Fatalf("with launcher: salt the master was served %d times", n)
+		}
+		for _, name := range threeNames {
+			w.write(name, "j")
+		}
+		time.Sleep(15 * time.Second) // the files are in force
+		w.stop("a")
+		w.start("a")
+		time.Sleep(15 * time.Second) // it is up to date
+		if n := masters["a"].runs(); n != 1 {
+			t.Error("a node with launcher: local serves its host's master")
+		}
+		for _, name := range threeNames {
+			w.writeText(name, "saltpeter_config: {launcher: salt, auth: none}\nj: {schedule: '0 0 1 1 *', targets: '*', command: 'true'}\n")
+		}
+		time.Sleep(15 * time.Second) // the files are in force
+		if n := masters["a"].runs(); n != 2 {
+			t.Errorf("back at launcher: salt the master was served %d times", n)
 		}
 	})
 }
